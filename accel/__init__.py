@@ -1,0 +1,1 @@
+"""Digital accelerators: systolic arrays (and, later, the FPGA deformable-convolution unit)."""

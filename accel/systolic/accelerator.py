@@ -1,0 +1,388 @@
+"""A systolic array as an `Accelerator`: prices every layer of a network, and says how it multiplies.
+
+MAC layers run on the array as GEMMs (timing and traffic in their own files), groups one after the other. An activation or
+batch norm that directly follows an array layer runs in the array's output path: it costs its operations, no time and no
+traffic. Other layers run on the vector unit, from and to DRAM; deformable convolution, whose gather the array cannot do,
+runs on the host. Nothing stays on chip between layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from picojoule.accel.systolic import timing, traffic
+from picojoule.accel.systolic.energy import EnergyModel
+from picojoule.accel.systolic.spec import SystolicSpec
+from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op
+from picojoule.sim.cost import Area, Energy, LayerCost
+from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
+from picojoule.sim.evaluation import Priced, check_evaluation, make_report
+from picojoule.sim.formats import Granularity, NumberFormat, integer_format
+from picojoule.sim.gemm import Gemm, gemm_view
+from picojoule.sim.ir import Layer, Network
+from picojoule.sim.passes import fill_formats
+from picojoule.sim.protocol import Arithmetic, HardwareSpec
+from picojoule.sim.report import Report
+from picojoule.sim.technology import dram_key
+from picojoule.sim.vector_unit import host_cost, lane_operations, operation_energy, vector_work
+
+_ARRAY_OPS = (Op.CONV, Op.LINEAR, Op.MATMUL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An array layer: its GEMM, formats and distinct ifmap elements."""
+
+    layer: Layer
+    gemm: Gemm
+    weight: NumberFormat
+    activation: NumberFormat
+    result_bits: int
+    ifmap_elements: int
+
+
+class SystolicArray:
+    """A systolic array built from its spec."""
+
+    model_version: ClassVar[str] = "1"
+    spec_type: ClassVar[type[HardwareSpec]] = SystolicSpec
+    preset_folder: ClassVar[Path] = Path(__file__).parent / "presets"
+    unit_of_op: ClassVar[dict[str, str]] = {
+        op.value: "array" if op in _ARRAY_OPS else "host" if op is Op.DEFORM_CONV else "vector"
+        for op in Op
+        if op is not Op.OPAQUE
+    } | {Op.OPAQUE.value: "unsupported"}
+
+    def __init__(self, spec: SystolicSpec) -> None:
+        self._spec = spec
+        dram_key(spec.dram_type)  # an unknown type is refused here, not at the first layer
+        self._energy = EnergyModel(spec)
+
+    @property
+    def spec(self) -> SystolicSpec:
+        """The checked hardware description."""
+        return self._spec
+
+    # --- how it computes --------------------------------------------------------------------------------------------
+
+    @property
+    def native(self) -> tuple[NumberFormat, NumberFormat]:
+        """Weight format (one scale per output channel) and activation format where nothing sets another."""
+        weight = integer_format(max(2, self.spec.weight_bits), per=Granularity.CHANNEL)
+        return weight, integer_format(max(2, self.spec.activation_bits))
+
+    def arithmetic(self, layer: Layer) -> Arithmetic:
+        """Return exact integer products in wrapping accumulators, in the layer's formats or the native ones.
+
+        Raises:
+            UnsupportedError: for a format that is not integer.
+            InfeasibleError: for more bits than the PEs have.
+
+        """
+        if layer.op is Op.DEFORM_CONV:
+            return Arithmetic(note="host, floating point")
+        weight, activation = self._formats(layer)
+        return Arithmetic(
+            weight=weight,
+            activation=activation,
+            accumulator_bits=self.spec.accumulator_bits,
+            note=f"{weight} x {activation}, {self.spec.accumulator_bits}-bit accumulators",
+        )
+
+    def _formats(self, layer: Layer) -> tuple[NumberFormat, NumberFormat]:
+        """Return (format of operand 1, format of operand 0), checked against the PEs."""
+        native_weight, native_activation = self.native
+        activation = layer.operands[0].format or native_activation
+        weight = layer.operands[1].format or (native_weight if layer.parameters else native_activation)
+        limits = (("weight", weight, self.spec.weight_bits), ("activation", activation, self.spec.activation_bits))
+        for what, form, bits in limits:
+            if not form.is_integer:
+                raise UnsupportedError(
+                    f"layer '{layer.name}': {what} format {form} does not run on the integer PEs of "
+                    f"'{self.spec.name or self.spec.kind}'; quantise it to at most int{bits}"
+                )
+            if form.bits > bits:
+                raise InfeasibleError(
+                    f"layer '{layer.name}': {what} format {form} needs {form.bits} bits but the PEs of "
+                    f"'{self.spec.name or self.spec.kind}' have {bits}; set {what}_bits={form.bits} or use fewer bits"
+                )
+        return weight, activation
+
+    # --- what it costs ----------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        network: Network,
+        *,
+        batch: int = 1,
+        activations: object | None = None,
+        mapping: str = "default",
+        seed: int = 0,
+        chips: int | None = 1,
+        allow_unsupported: bool = False,
+    ) -> Report:
+        """Return the cost of `batch` samples; layers run one after the other.
+
+        Raises:
+            InputError: for a bad batch or mapping.
+            UnsupportedError: for operators or formats that cannot run.
+            InfeasibleError: for more bits than the PEs have.
+
+        """
+        check_evaluation(network, batch, allow_unsupported)
+        if mapping != "default":
+            raise InputError(f"unknown mapping '{mapping}'; the systolic array maps with 'default'")
+        network, assumed = fill_formats(network, *self.native)
+        fused = _fused(network)
+        jobs = [self._job(layer, batch) for layer in network.layers if layer.op in _ARRAY_OPS]
+        priced = iter(self._price_array(jobs))
+        costs = tuple(
+            next(priced) if layer.op in _ARRAY_OPS else self._price_other(layer, batch, layer.name in fused)
+            for layer in network.layers
+        )
+        return self._report(network, costs, batch, seed, assumed)
+
+    def area(self, network: Network | None = None) -> Area:
+        """Return the area of MACs, registers, SRAMs and vector unit; it does not depend on the network."""
+        return self._energy.area()
+
+    def _report(self, network: Network, costs: tuple[LayerCost, ...], batch: int, seed: int, assumed: bool) -> Report:
+        spec = self.spec
+        clock_hz = spec.clock_mhz * 1e6
+        latency = sum(c.latency_s for c in costs)
+        host = sum(c.latency_s for c in costs if c.unit == "host")
+        macs = sum(c.macs for c in costs if c.unit == "array")
+        slots = (latency - host) * clock_hz * spec.rows * spec.cols
+        area = self.area()
+        notes = [f"assumed int{spec.weight_bits}: no format is set for some layers"] if assumed else []
+        if spec.compat == "scalesim":
+            notes.append("compat scalesim: cycles and SRAM words as SCALE-Sim 3.0.0 counts them; the rest is ours")
+        return make_report(
+            network,
+            spec,
+            self.model_version,
+            Priced(
+                layers=costs,
+                latency_s=latency,
+                host_latency_s=host,
+                interval_s=latency,
+                clock_hz=clock_hz,
+                utilization=macs / slots if slots else None,
+                area=area,
+                static_energy=self._energy.leakage(latency, area),
+                assumed_precision=f"int{spec.weight_bits}" if assumed else None,
+                notes=tuple(notes),
+            ),
+            batch=batch,
+            seed=seed,
+        )
+
+    def _job(self, layer: Layer, batch: int) -> _Job:
+        weight, activation = self._formats(layer)
+        gemm = gemm_view(layer, batch)
+        assert gemm is not None
+        form = layer.results[0].format
+        return _Job(layer, gemm, weight, activation, form.bits if form else 32, _touched_elements(layer, batch))
+
+    def _price_array(self, jobs: Sequence[_Job]) -> list[LayerCost]:
+        """Price all array layers in one array call."""
+        if not jobs:
+            return []
+        spec = self.spec
+        flow = int(timing.Dataflow.of(spec.dataflow))
+        parallel, serial = np.array([self._narrowing(job) for job in jobs], dtype=np.int64).T
+        real = tuple(np.array([getattr(j.gemm, d) for j in jobs], dtype=np.int64) for d in "mnk")
+        groups = np.array([j.gemm.groups for j in jobs], dtype=np.int64)
+        timing.check_bounds(spec.rows, spec.cols, *real, groups)
+        timed = list(real)
+        timed[2] = -(-timed[2] // parallel)
+        streamed = {"os": 2, "ws": 0, "is": 1}[spec.dataflow]
+        timed[streamed] = timed[streamed] * serial
+        shape = (flow, spec.rows, spec.cols, *timed, groups)
+        if spec.compat == "scalesim":
+            compute = timing.scalesim_cycles(*shape)
+            words = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, *real, groups)
+        else:
+            compute = timing.fold_cycles(*shape, spec.overlap_load, spec.overlap_drain)
+            words = traffic.sram_counts(flow, spec.rows, spec.cols, *real, groups)
+        moved = traffic.dram_traffic(
+            flow,
+            spec.rows,
+            spec.cols,
+            *real,
+            groups,
+            ifmap_elements=np.array([j.ifmap_elements for j in jobs], dtype=np.int64),
+            ifmap_bits=np.array([j.activation.bits for j in jobs]),
+            filter_bits=np.array([j.weight.bits for j in jobs]),
+            ofmap_bits=np.array([j.result_bits for j in jobs]),
+            accumulator_bits=spec.accumulator_bits,
+            ifmap_sram_bytes=int(spec.ifmap_sram_kib * 1024),
+            filter_sram_bytes=int(spec.filter_sram_kib * 1024),
+            ofmap_sram_bytes=int(spec.ofmap_sram_kib * 1024),
+        )
+        stalls = traffic.stall_cycles(moved, compute, self._bytes_per_cycle)
+        use = timing.utilization(*shape, compute_cycles=compute, stall_cycles=stalls)
+        return [self._array_cost(i, job, compute, stalls, words, moved, use) for i, job in enumerate(jobs)]
+
+    @property
+    def _bytes_per_cycle(self) -> float:
+        speed = self.spec.dram_gib_per_s * 2**30
+        return float(traffic.dram_bytes_per_cycle(speed, self.spec.clock_mhz * 1e6))
+
+    def _narrowing(self, job: _Job) -> tuple[int, int]:
+        """Return (MACs a PE does at once, cycles a MAC takes) for the layer's operand widths."""
+        spec = self.spec
+        if spec.precision == "bit_serial":
+            return 1, job.weight.bits
+        if spec.precision == "decomposable":
+            lanes = [full // _power_of_two(bits) for full, bits in ((spec.weight_bits, job.weight.bits),)]
+            lanes.append(spec.activation_bits // _power_of_two(job.activation.bits))
+            return max(1, lanes[0]) * max(1, lanes[1]), 1
+        return 1, 1
+
+    def _array_cost(
+        self,
+        i: int,
+        job: _Job,
+        compute: timing.IntArray,
+        stalls: timing.IntArray,
+        words: traffic.SramCounts,
+        moved: traffic.DramTraffic,
+        use: timing.Utilization,
+    ) -> LayerCost:
+        bill, energy, macs = self._energy, list[Energy](), job.gemm.macs
+        ifmap, filters = int(words.ifmap_reads[i]), int(words.filter_reads[i])
+        writes, psums = int(words.ofmap_writes[i]), int(words.psum_reads[i])
+        outputs = job.gemm.m * job.gemm.n * job.gemm.groups
+        sums, spilled = writes - outputs, int(moved.psum_reads[i] + moved.psum_writes[i])
+        energy += bill.mac(macs, job.weight.bits, job.activation.bits)
+        energy += bill.registers(macs)
+        energy += bill.sram("ifmap", "read", ifmap, job.activation.bits)
+        energy += bill.sram("ifmap", "write", int(moved.ifmap_reads[i]), job.activation.bits)
+        energy += bill.sram("filter", "read", filters, job.weight.bits)
+        energy += bill.sram("filter", "write", int(moved.filter_reads[i]), job.weight.bits)
+        energy += bill.sram("ofmap", "write", outputs, job.result_bits)
+        energy += bill.sram("ofmap", "write", max(0, sums), self.spec.accumulator_bits)
+        energy += bill.sram("ofmap", "read", psums + spilled, self.spec.accumulator_bits)
+        energy += bill.sram("ofmap", "read", outputs, job.result_bits)
+        energy += bill.dram(int(moved.total_bytes[i]))
+        busy, wait = int(compute[i]), int(stalls[i])
+        return LayerCost(
+            name=job.layer.name,
+            op=job.layer.op.value,
+            unit="array",
+            gemm=job.gemm,
+            macs=macs,
+            compute_cycles=busy,
+            stall_cycles=wait,
+            latency_s=(busy + wait) / (self.spec.clock_mhz * 1e6),
+            utilization=float(use.utilization[i]),
+            mapping_efficiency=float(use.mapping_efficiency[i]),
+            compute_utilization=float(use.compute_utilization[i]),
+            utilization_lost={
+                "padding": float(use.lost_padding[i]),
+                "fill_drain": float(use.lost_fill_drain[i]),
+                "bandwidth": float(use.lost_bandwidth[i]),
+            },
+            energy=tuple(energy),
+            reads={
+                "sram.ifmap": ifmap,
+                "sram.filter": filters,
+                "sram.ofmap": psums,
+                "dram.ifmap": int(moved.ifmap_reads[i]),
+                "dram.filter": int(moved.filter_reads[i]),
+                "dram.psum": int(moved.psum_reads[i]),
+            },
+            writes={
+                "sram.ofmap": writes,
+                "dram.ofmap": int(moved.ofmap_writes[i]),
+                "dram.psum": int(moved.psum_writes[i]),
+            },
+            dram_read_bytes=int(moved.read_bytes[i]),
+            dram_write_bytes=int(moved.write_bytes[i]),
+        )
+
+    def _price_other(self, layer: Layer, batch: int, fused: bool) -> LayerCost:
+        unit = self.unit_of_op[layer.op.value]
+        view = gemm_view(layer, batch)
+        if unit == "unsupported":
+            return LayerCost(
+                name=layer.name, op=layer.op.value, unit=unit, gemm=None, macs=0, compute_cycles=0, stall_cycles=0,
+                latency_s=0.0, basis="not priced",
+            )  # fmt: skip
+        work = vector_work(layer, batch)
+        if unit == "host":
+            cost = host_cost(layer, batch)
+            return LayerCost(
+                name=layer.name,
+                op=layer.op.value,
+                unit="host",
+                gemm=view,
+                macs=view.macs if view else 0,
+                compute_cycles=0,
+                stall_cycles=0,
+                latency_s=cost.seconds,
+                energy=(*cost.energy, *self._energy.dram(work.read_bytes + work.write_bytes)),
+                reads={"dram.ifmap": work.read_elements},
+                writes={"dram.ofmap": work.write_elements},
+                dram_read_bytes=work.read_bytes,
+                dram_write_bytes=work.write_bytes,
+            )
+        energy = operation_energy("vector", work, self.spec.accumulator_bits if fused else 16, self.spec.node_nm)
+        lanes = self.spec.vector_lanes or self.spec.cols
+        compute = 0 if fused else -(-lane_operations(work) // lanes)
+        total = 0 if fused else work.read_bytes + work.write_bytes
+        stall = max(0, int(np.ceil(total / self._bytes_per_cycle)) - compute)
+        return LayerCost(
+            name=layer.name,
+            op=layer.op.value,
+            unit="vector",
+            gemm=None,
+            macs=0,
+            compute_cycles=compute,
+            stall_cycles=stall,
+            latency_s=(compute + stall) / (self.spec.clock_mhz * 1e6),
+            energy=(*energy, *self._energy.dram(total)),
+            reads={} if fused else {"dram.ifmap": work.read_elements},
+            writes={} if fused else {"dram.ofmap": work.write_elements},
+            dram_read_bytes=0 if fused else work.read_bytes,
+            dram_write_bytes=0 if fused else work.write_bytes,
+            basis="in the array's output path" if fused else "closed form",
+        )
+
+
+def _power_of_two(bits: int) -> int:
+    return 1 << max(1, (bits - 1).bit_length()) if bits > 1 else 1
+
+
+def _fused(network: Network) -> frozenset[str]:
+    """Return the layers that run in the array's output path: an activation (or batch norm) alone behind an array layer."""
+    makers = {r.name: layer for layer in network.layers for r in layer.results}
+    consumers = network.consumers()
+    fused: set[str] = set()
+    for layer in network.layers:
+        a = layer.attributes
+        unary = layer.op is Op.ACTIVATION or (isinstance(a, NormAttributes) and a.kind is NormKind.BATCH)
+        before = makers.get(layer.operands[0].name) if layer.operands else None
+        if not unary or before is None or len(consumers[layer.operands[0].name]) > 1:
+            continue
+        if layer.operands[0].name not in network.outputs and (before.op in _ARRAY_OPS or before.name in fused):
+            fused.add(layer.name)
+    return frozenset(fused)
+
+
+def _touched_elements(layer: Layer, batch: int) -> int:
+    """Return the distinct ifmap elements that any window reads (a stride longer than the window skips some)."""
+    elements = layer.operands[0].type.elements(batch)
+    a = layer.attributes
+    if not isinstance(a, ConvAttributes) or a.transposed:
+        return elements
+    for i, size in enumerate(layer.operands[0].shape[2:]):
+        kernel, stride = layer.operands[1].shape[2 + i], a.stride[i]
+        if stride > kernel:
+            count = layer.results[0].shape[2 + i]
+            elements = elements // size * min(size, count * kernel)
+    return elements

@@ -1,0 +1,229 @@
+"""SRAM and DRAM traffic of matrix products on a systolic array, and its stalls, as array functions.
+
+Three SRAMs (ifmap, filter, ofmap), each double-buffered: half of it holds what is in use, the other half what is on
+its way. The loop order is fixed as in `timing`: groups, column folds, row folds inside. DRAM moves a word once where
+its reuse fits the usable half, and again for every pass where it does not (all per group; r, c: PEs used by the first
+fold):
+
+| operand | os                                | ws                       | is                       |
+| ------- | --------------------------------- | ------------------------ | ------------------------ |
+| ifmap   | if it fits: once                  | if it fits: once         | once                     |
+|         | else: every column fold           | else: every fold (*)     |                          |
+| filter  | if k x c words fit: once          | once                     | if it fits: once         |
+|         | else: every row fold              |                          | else: every column fold  |
+| psums   | stay in the PEs                   | if m x c fit: stay, else | if n x c fit: stay, else |
+|         |                                   | every row fold spills    | every row fold spills    |
+
+A spill writes partial sums at the accumulator's width and reads them back for the next row fold; the last row fold
+writes outputs instead.
+
+The ifmap is counted in distinct elements, because im2col copies of a pixel share an address. Copies are fetched again
+where the pixel cannot have stayed: (*) in ws each row fold passes over all pixels, and fetches the smaller of the
+ifmap and its own window words m x r; in os and is (a block of r or c pixels with all of k at a time) the overlap of
+blocks is fetched once if a block's window words fit, else each of them is.
+
+First model; it neglects DRAM latency and bursts, the write-back of the last fold, shortages within a layer (only the
+layer's average demand counts), other loop orders, and data left on chip by the layer before.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from picojoule.accel.systolic.timing import Dataflow, FloatArray, FoldGrid, IntArray, fold_grid
+from picojoule.sim.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SramCounts:
+    """Words the array reads from and writes to its SRAMs; partial sums live in the ofmap SRAM."""
+
+    ifmap_reads: IntArray
+    filter_reads: IntArray
+    ofmap_writes: IntArray
+    psum_reads: IntArray
+
+
+def sram_counts(
+    dataflow: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    cols: npt.ArrayLike,
+    m: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    groups: npt.ArrayLike = 1,
+) -> SramCounts:
+    """Return SRAM words; in ws and is every row fold writes partial sums, and all but the first read the last ones."""
+    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    M, N, K, G = (np.asarray(size, dtype=np.int64) for size in (m, n, k, groups))
+    is_os, is_ws, is_is = (grid.dataflow == flow for flow in Dataflow)
+    psum_passes = np.where(is_os, 1, grid.row_folds)
+    return SramCounts(
+        ifmap_reads=G * M * K * np.where(is_is, 1, grid.col_folds),
+        filter_reads=G * K * N * np.where(is_os, grid.row_folds, np.where(is_ws, 1, grid.col_folds)),
+        ofmap_writes=G * M * N * psum_passes,
+        psum_reads=G * M * N * (psum_passes - 1),
+    )
+
+
+def scalesim_sram_counts(
+    dataflow: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    cols: npt.ArrayLike,
+    m: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    groups: npt.ArrayLike = 1,
+) -> SramCounts:
+    """Return SCALE-Sim 3.0.0's words: partial sums are never read, and os writes R + C words too many per fold."""
+    ours = sram_counts(dataflow, rows, cols, m, n, k, groups)
+    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    G, R, C = (np.asarray(size, dtype=np.int64) for size in (groups, rows, cols))
+    return SramCounts(
+        ifmap_reads=ours.ifmap_reads,
+        filter_reads=ours.filter_reads,
+        ofmap_writes=ours.ofmap_writes + np.where(grid.dataflow == Dataflow.OS, G * grid.folds * (R + C), 0),
+        psum_reads=np.zeros_like(ours.psum_reads),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DramTraffic:
+    """Words over the DRAM bus by operand, and bytes in all.
+
+    `fill_bytes` is the part of `read_bytes` that must arrive before the array can start.
+    """
+
+    ifmap_reads: IntArray
+    filter_reads: IntArray
+    psum_reads: IntArray
+    psum_writes: IntArray
+    ofmap_writes: IntArray
+    read_bytes: IntArray
+    write_bytes: IntArray
+    fill_bytes: IntArray
+
+    @property
+    def total_bytes(self) -> IntArray:
+        """Bytes read and written."""
+        return self.read_bytes + self.write_bytes
+
+
+def dram_traffic(
+    dataflow: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    cols: npt.ArrayLike,
+    m: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    groups: npt.ArrayLike = 1,
+    *,
+    ifmap_elements: npt.ArrayLike,
+    ifmap_bits: npt.ArrayLike,
+    filter_bits: npt.ArrayLike,
+    ofmap_bits: npt.ArrayLike,
+    accumulator_bits: npt.ArrayLike,
+    ifmap_sram_bytes: npt.ArrayLike,
+    filter_sram_bytes: npt.ArrayLike,
+    ofmap_sram_bytes: npt.ArrayLike,
+) -> DramTraffic:
+    """Return the DRAM traffic of `groups` products m x n x k (rules in the module's table).
+
+    `ifmap_elements` counts the distinct ifmap elements any window touches, in all groups; operands are packed at
+    their own width (bits), spilled partial sums travel at the accumulator's. Never below the compulsory traffic (each
+    distinct word once), and never more with a larger SRAM. The fill is the first fold's stationary tile and the first
+    streamed word of each port; it does not depend on the SRAMs, since a larger buffer need not be full before the
+    array starts.
+    """
+    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    M, N, K, G, I = (np.asarray(size, dtype=np.int64) for size in (m, n, k, groups, ifmap_elements))  # noqa: E741
+    a_bits, w_bits, y_bits, sum_bits = (
+        np.asarray(width, dtype=np.int64) for width in (ifmap_bits, filter_bits, ofmap_bits, accumulator_bits)
+    )
+    a_half, w_half, y_half = (
+        np.asarray(size, dtype=np.int64) // 2 for size in (ifmap_sram_bytes, filter_sram_bytes, ofmap_sram_bytes)
+    )
+    is_os, is_ws, is_is = (grid.dataflow == flow for flow in Dataflow)
+    first_cols = np.minimum(np.asarray(cols, dtype=np.int64), grid.col_size)
+
+    ifmap_fits = _bytes(-(-I // G), a_bits) <= a_half
+    block_pixels = np.where(is_os, grid.first_rows, np.where(is_is, first_cols, 1))  # ws has no blocks of pixels
+    block_fits = _bytes(K * block_pixels, a_bits) <= a_half
+    ifmap_passes = np.where(is_is, 1, grid.col_folds)
+    ifmap_reads = np.where(ifmap_fits, I, ifmap_passes * _ifmap_pass(grid, G * M * K, I, block_fits))
+
+    filter_set = K * np.where(is_os, first_cols, N)  # what os reuses over row folds, is over column folds
+    filter_passes = np.where(is_os, grid.row_folds, np.where(is_ws, 1, grid.col_folds))
+    filter_reads = G * K * N * np.where(_bytes(filter_set, w_bits) <= w_half, 1, filter_passes)
+
+    psums_fit = is_os | (_bytes(grid.streamed * first_cols, sum_bits) <= y_half)
+    spills = G * M * N * np.where(psums_fit, 0, grid.row_folds - 1)
+    outputs = G * M * N + np.zeros_like(spills)
+
+    tile = grid.first_rows * first_cols
+    first_ifmap = np.minimum(I, np.where(is_is, tile, grid.first_rows))
+    first_filter = np.where(is_os, first_cols, np.where(is_ws, tile, grid.first_rows))
+    return DramTraffic(
+        ifmap_reads=ifmap_reads,
+        filter_reads=filter_reads,
+        psum_reads=spills,
+        psum_writes=spills,
+        ofmap_writes=outputs,
+        read_bytes=_bytes(ifmap_reads, a_bits) + _bytes(filter_reads, w_bits) + _bytes(spills, sum_bits),
+        write_bytes=_bytes(outputs, y_bits) + _bytes(spills, sum_bits),
+        fill_bytes=_bytes(first_ifmap, a_bits) + _bytes(first_filter, w_bits),
+    )
+
+
+def _ifmap_pass(
+    grid: FoldGrid, window_words: IntArray, elements: IntArray, block_fits: npt.NDArray[np.bool_]
+) -> IntArray:
+    """Return the ifmap words a pass over all pixels fetches when the ifmap does not stay: at least each element."""
+    # ws: each row fold fetches no more than the whole ifmap and no more than its own window words. Sweeps beyond the
+    # window words are cut before multiplying, so that nothing larger than window_words + elements is ever formed.
+    sweeps = np.minimum(grid.row_folds, window_words // elements + 1)
+    by_sweeps = np.minimum(window_words, sweeps * elements)
+    by_blocks = np.where(block_fits, elements, window_words)
+    words: IntArray = np.maximum(elements, np.where(grid.dataflow == Dataflow.WS, by_sweeps, by_blocks))
+    return words
+
+
+def dram_bytes_per_cycle(dram_bytes_per_s: npt.ArrayLike, clock_hz: npt.ArrayLike) -> FloatArray:
+    """Return the bytes DRAM can move in one cycle of the array.
+
+    Raises:
+        InputError: unless both are positive (DRAM may be infinitely fast).
+
+    """
+    speed, clock = np.asarray(dram_bytes_per_s, dtype=np.float64), np.asarray(clock_hz, dtype=np.float64)
+    if not (speed > 0).all():
+        raise InputError(f"dram_bytes_per_s must be above 0, got {speed.min()}")
+    if not ((clock > 0) & np.isfinite(clock)).all():
+        raise InputError(f"clock_hz must be above 0 and finite, got {clock.min()}")
+    return speed / clock
+
+
+def stall_cycles(traffic: DramTraffic, compute_cycles: npt.ArrayLike, bytes_per_cycle: npt.ArrayLike) -> IntArray:
+    """Return the cycles the array waits for DRAM: the first fill, then what transfers take beyond compute.
+
+    All operands share one bus of `bytes_per_cycle` (above 0); transfers after the fill overlap compute. More
+    bandwidth or a larger SRAM never adds a stall.
+
+    Raises:
+        InputError: if a count of cycles would not fit int64.
+
+    """
+    bandwidth = np.asarray(bytes_per_cycle, dtype=np.float64)
+    fill = traffic.fill_bytes / bandwidth
+    rest = (traffic.total_bytes - traffic.fill_bytes) / bandwidth
+    stalls = np.ceil(fill + np.maximum(0.0, rest - np.asarray(compute_cycles, dtype=np.int64)))
+    if not (stalls < 2.0**63).all():
+        raise InputError(f"a DRAM bandwidth of {bandwidth.min()} bytes per cycle gives stalls beyond 64-bit integers")
+    result: IntArray = stalls.astype(np.int64)
+    return result
+
+
+def _bytes(words: IntArray, bits: IntArray) -> IntArray:
+    """Return the bytes of words packed at a width of `bits`."""
+    return -(-(words * bits) // 8)

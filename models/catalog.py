@@ -1,0 +1,204 @@
+"""The table of reference networks: what each is, and the parameter and MAC counts published for it.
+
+Needs no torch, so that listing networks costs nothing; `zoo` builds them. Counts are for the default input and classes
+at batch 1. `params` counts trainable parameters with biases and the affine pairs of batch and layer norms, not running
+statistics. `macs` counts multiply-accumulates of convolutions, linear layers and products of two activations, without
+biases, norms, pooling and residual additions; `dynamic_macs` is the part of them that multiplies two activations.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from picojoule.sim.errors import InputError, unknown_choice
+
+MAX_CHANNELS = 1024  # a bound against typing errors, not a property of the networks
+MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One reference network.
+
+    `input_shape` is one sample: (channels, height, width), or (tokens,) for an encoder. `classes` is None where the
+    network ends in features instead of a classifier. Heights and widths (or tokens) must lie within `min_size` and
+    `max_size`.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    classes: int | None
+    params: int
+    macs: int
+    dynamic_macs: int = 0
+    min_size: int
+    max_size: int
+    source: str
+
+
+ENTRIES = (
+    Entry(
+        name="lenet5",
+        input_shape=(1, 28, 28),
+        classes=10,
+        params=61_706,
+        macs=416_520,
+        min_size=12,  # 12 -> pool 6 -> unpadded 5x5: 2 -> pool 1
+        max_size=512,
+        source="LeCun et al. 1998, section II.B, as commonly re-implemented: first convolution padded by 2 so that 28x28 "
+        "needs no border, full connections between the convolutions, ReLU, max pooling (61,706 parameters)",
+    ),
+    Entry(
+        name="mlp-784-100-10",
+        input_shape=(1, 28, 28),
+        classes=10,
+        params=79_510,
+        macs=79_400,
+        min_size=1,
+        max_size=512,
+        source="784-100-10 perceptron with ReLU used by bit-slice sparsity papers on MNIST; counts follow from its shape",
+    ),
+    Entry(
+        name="dscnn-fashion",
+        input_shape=(1, 28, 28),
+        classes=10,
+        params=27_434,
+        macs=2_099_264,
+        min_size=1,
+        max_size=2048,
+        source="our own small depthwise-separable network for 28x28 grey images, made for the demo; counts measured",
+    ),
+    Entry(
+        name="resnet20",
+        input_shape=(3, 32, 32),
+        classes=10,
+        params=272_474,
+        macs=40_813_184,
+        min_size=1,
+        max_size=2048,
+        source="He et al. 2016, section 4.2 (0.27 M parameters), with 1x1 projection shortcuts (their option B): 40.81 M "
+        "MACs; the zero-padded shortcuts (option A) would give 40.55 M MACs and 269,722 parameters",
+    ),
+    Entry(
+        name="vgg11-cifar",
+        input_shape=(3, 32, 32),
+        classes=10,
+        params=9_231_114,
+        macs=152_769_536,
+        min_size=32,  # five poolings by 2
+        max_size=2048,
+        source="Simonyan and Zisserman 2015, configuration A, with batch norm and one linear layer as usual for CIFAR-10 "
+        "(9.23 M parameters; the convolutions keep their biases)",
+    ),
+    Entry(
+        name="mobilenet-v1",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=4_231_976,
+        macs=568_740_352,
+        min_size=1,
+        max_size=2048,
+        source="Howard et al. 2017, table 8: 1.0 MobileNet-224, 569 M multiply-adds, 4.2 M parameters",
+    ),
+    Entry(
+        name="mobilenet-v2",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=3_504_872,
+        macs=300_774_272,
+        min_size=1,
+        max_size=2048,
+        source="Sandler et al. 2018, table 4: 300 M multiply-adds; 3,504,872 parameters as in torchvision, whose weights fit",
+    ),
+    Entry(
+        name="shufflenet-v2",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=2_278_604,
+        macs=144_907_992,
+        min_size=1,
+        max_size=2048,
+        source="Ma et al. 2018, table 5, 1x width: 146 M FLOPs (their multiply-adds); 2,278,604 parameters as in "
+        "torchvision, whose weights fit",
+    ),
+    Entry(
+        name="resnet18",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=11_689_512,
+        macs=1_814_073_344,
+        min_size=1,
+        max_size=2048,
+        source="He et al. 2016, table 1: 1.8 G multiply-adds; 11,689,512 parameters as in torchvision, whose weights fit",
+    ),
+    Entry(
+        name="resnet50",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=25_557_032,
+        macs=4_089_184_256,
+        min_size=1,
+        max_size=2048,
+        source="He et al. 2016, table 1, with the stride on the 3x3 convolution (version 1.5, as in torchvision, whose "
+        "weights fit): 4089.18 M MACs; the paper's stride on the first 1x1 would give 3857.97 M",
+    ),
+    Entry(
+        name="bert-base",
+        input_shape=(128,),
+        classes=None,
+        params=109_482_240,
+        macs=11_174_215_680,
+        dynamic_macs=301_989_888,
+        min_size=1,
+        max_size=512,
+        source="Devlin et al. 2019, section 3: 12 layers x 768, 12 heads, feed-forward 3072, vocabulary 30,522 (uncased); "
+        "109,482,240 parameters with token, position and segment embeddings and the pooler; ends in the pooled feature "
+        "unless classes are asked for; counts at 128 tokens",
+    ),
+)
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all reference networks, small ones first."""
+    return tuple(entry.name for entry in ENTRIES)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return one dictionary per network, ready for JSON; keys are the fields of `Entry`."""
+    return [asdict(entry) | {"input_shape": list(entry.input_shape)} for entry in ENTRIES]
+
+
+def find(name: str) -> Entry:
+    """Return the entry of one network; InputError names the nearest match of an unknown name."""
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    raise InputError(unknown_choice("network", name, names()))
+
+
+def checked_shape(name: str, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of one sample: the network's own for None, else the given one if the network can take it."""
+    entry = find(name)
+    if input_shape is None:
+        return entry.input_shape
+    shape = tuple(input_shape)
+    if len(shape) != len(entry.input_shape):
+        wanted = "(channels, height, width)" if len(entry.input_shape) == 3 else "(tokens,)"
+        raise InputError(f"{name}: input_shape must be {wanted} of one sample, without the batch, got {shape}")
+    if any(isinstance(size, bool) or not isinstance(size, int) for size in shape):
+        raise InputError(f"{name}: input_shape must hold whole numbers, got {shape}")
+    if len(shape) == 3 and not 1 <= shape[0] <= MAX_CHANNELS:
+        raise InputError(f"{name}: input channels must be between 1 and {MAX_CHANNELS}, got {shape[0]}")
+    for size in shape[-2:]:
+        if not entry.min_size <= size <= entry.max_size:
+            what = "tokens" if len(shape) == 1 else "height and width"
+            raise InputError(f"{name}: {what} must be between {entry.min_size} and {entry.max_size}, got {shape}")
+    return shape
+
+
+def checked_classes(name: str, classes: int | None) -> int | None:
+    """Return the number of classes: the network's own for None, else the given one if it makes sense."""
+    if classes is None:
+        return find(name).classes
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= MAX_CLASSES:
+        raise InputError(f"{name}: classes must be a whole number between 1 and {MAX_CLASSES}, got {classes!r}")
+    return classes

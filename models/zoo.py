@@ -1,0 +1,84 @@
+"""Builds the reference networks of `catalog`: plain modules, seeded, in eval mode, untrained.
+
+The weights are random, so figures that depend on data are about these random weights until the network is trained.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from picojoule.models import catalog, classic, mobile, resnet, transformer
+from picojoule.models.catalog import describe, names
+from picojoule.sim.errors import InputError
+
+__all__ = ["build", "example_inputs", "names", "describe"]
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": classic.LeNet5,
+    "mlp-784-100-10": classic.Perceptron,
+    "dscnn-fashion": mobile.dscnn_fashion,
+    "resnet20": resnet.resnet20,
+    "vgg11-cifar": classic.vgg11_cifar,
+    "mobilenet-v1": mobile.mobilenet_v1,
+    "mobilenet-v2": mobile.mobilenet_v2,
+    "shufflenet-v2": mobile.shufflenet_v2,
+    "resnet18": resnet.resnet18,
+    "resnet50": resnet.resnet50,
+    "bert-base": transformer.bert_base,
+}
+
+
+def build(
+    name: str, *, input_shape: tuple[int, ...] | None = None, classes: int | None = None, seed: int = 0
+) -> nn.Module:
+    """Return a reference network in eval mode, with random weights that depend on `seed` only.
+
+    `input_shape` is one sample, (channels, height, width) or (tokens,); it and `classes` default to the published ones.
+    The global random state of torch is left as it was. Convolutions start from He's normal distribution over their
+    inputs (He et al. 2015), so that activations neither vanish nor explode before training; the encoder's linear layers
+    and embeddings from N(0, 0.02) (Devlin et al. 2019); everything else as torch does.
+
+    Raises InputError for an unknown name (with the nearest one) and for sizes the network cannot take.
+    """
+    shape = catalog.checked_shape(name, input_shape)
+    class_count = catalog.checked_classes(name, classes)
+    seed = _checked_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        module = _BUILDERS[name](shape, class_count)
+        for part in module.modules():
+            _initialise(part, encoder=name == "bert-base")
+    return module.eval()
+
+
+def example_inputs(
+    name: str, *, input_shape: tuple[int, ...] | None = None, batch: int = 2, seed: int = 0
+) -> tuple[torch.Tensor, ...]:
+    """Return the positional inputs of one call: standard normal images, or uniformly random tokens.
+
+    `input_shape` is one sample as in `build`; errors are those of `build`, and InputError for a batch below 1.
+    """
+    shape = catalog.checked_shape(name, input_shape)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise InputError(f"{name}: batch must be a whole number of at least 1, got {batch!r}")
+    generator = torch.Generator().manual_seed(_checked_seed(seed))
+    if name == "bert-base":
+        return (torch.randint(transformer.VOCABULARY, (batch, *shape), generator=generator),)
+    return (torch.randn(batch, *shape, generator=generator),)
+
+
+def _initialise(part: nn.Module, *, encoder: bool) -> None:
+    """Draw again what torch's default does not suit."""
+    if isinstance(part, nn.Conv2d):
+        nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
+    elif encoder and isinstance(part, nn.Linear | nn.Embedding):
+        nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Linear):
+            nn.init.zeros_(part.bias)
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number between 0 and 2**63 - 1, got {seed!r}")
+    return seed

@@ -1,0 +1,184 @@
+"""Puts a report together from the costs of its layers: what every accelerator does the same way."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from picojoule.sim.attributes import Op
+from picojoule.sim.cost import Area, Energy, LayerCost, energy_by
+from picojoule.sim.errors import InputError, UnsupportedError
+from picojoule.sim.ir import Network
+from picojoule.sim.passes import peak_activation_bytes, result_bytes, weight_bytes
+from picojoule.sim.protocol import HardwareSpec
+from picojoule.sim.report import Coverage, Report
+
+LARGEST_BATCH = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """What an accelerator hands over: costs of layers and how they add up in time."""
+
+    layers: tuple[LayerCost, ...]
+    latency_s: float
+    host_latency_s: float
+    interval_s: float
+    clock_hz: float
+    utilization: float | None
+    area: Area
+    static_energy: tuple[Energy, ...] = ()
+    chips: int = 1
+    resources: Mapping[str, Any] | None = None
+    assumed_precision: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def check_evaluation(network: Network, batch: int, allow_unsupported: bool) -> None:
+    """Refuse a bad batch, and operators nobody understood unless they are allowed.
+
+    Raises:
+        InputError: if the batch is not between 1 and 2^20.
+        UnsupportedError: listing every operator not understood and where it is.
+
+    """
+    if not 1 <= batch <= LARGEST_BATCH:
+        raise InputError(f"batch must be between 1 and {LARGEST_BATCH}, got {batch}")
+    if network.unsupported and not allow_unsupported:
+        raise UnsupportedError(unsupported_sentence(network))
+
+
+def unsupported_sentence(network: Network) -> str:
+    """Return the one sentence that lists every operator not understood."""
+    places: dict[str, list[str]] = {}
+    for item in network.unsupported:
+        places.setdefault(item.op, []).append(item.where)
+    listed = "; ".join(f"{op} ({len(at)}x: {', '.join(at[:3])}{', ...' if len(at) > 3 else ''})" for op, at in places.items())
+    return (
+        f"{network.name}: cannot price {len(network.unsupported)} operator(s): {listed}. "
+        "Replace them, or pass --allow-unsupported to price the rest and mark the result INCOMPLETE"
+    )
+
+
+def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> Coverage:
+    """Return what share of MACs and bytes is understood, and each operator that is not, with its share of bytes.
+
+    An operator that is not understood has an unknown number of MACs; `macs_priced` is then the share of MAC-bearing and
+    unknown layers that are understood, by bytes.
+    """
+    moved: dict[str, int] = {}
+    for layer in network.layers:
+        moved[layer.name] = sum(result_bytes(v, batch) for v in (*layer.operands, *layer.results))
+    total = sum(moved.values()) or 1
+    opaque = {layer.name for layer in network.layers if layer.op is Op.OPAQUE}
+    heavy = (Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV, Op.OPAQUE)
+    compute = sum(moved[layer.name] for layer in network.layers if layer.op in heavy) or 1
+    unsupported = tuple(
+        {
+            "op": u.op,
+            "layer": u.layer,
+            "where": u.where,
+            "reason": u.reason,
+            "bytes_share": moved.get(u.layer, 0) / total,
+        }
+        for u in network.unsupported
+    )
+    return Coverage(
+        macs_priced=1.0 - sum(moved[n] for n in opaque) / compute,
+        bytes_priced=1.0 - sum(moved[n] for n in opaque) / total,
+        unsupported=unsupported,
+        notes=tuple(dict.fromkeys((*network.notes, *notes))),
+    )
+
+
+def make_report(network: Network, spec: HardwareSpec, model_version: str, priced: Priced, *, batch: int, seed: int) -> Report:
+    """Return the report of schema 1; `network` has its formats filled in."""
+    from picojoule.sim.technology import all_constants, constants_hash, total_range
+
+    dynamic = sum(layer.energy_pj for layer in priced.layers)
+    static = sum(line.pj for line in priced.static_energy)
+    bills = {
+        "energy_pj": [line for lay in priced.layers for line in lay.energy] + list(priced.static_energy),
+        "energy_dynamic_pj": [line for lay in priced.layers for line in lay.energy],
+        "energy_static_pj": list(priced.static_energy),
+    }
+    ranges: dict[str, list[float]] = {
+        metric: list(total_range(energy_by(bill, "constant"), seed=seed)) for metric, bill in bills.items()
+    }
+    ranges["energy_pj_per_sample"] = [v / batch for v in ranges["energy_pj"]]
+    if priced.area.items:
+        areas: dict[str, float] = {}
+        for item in priced.area.items:
+            areas[item.constant] = areas.get(item.constant, 0.0) + item.mm2
+        ranges["area_mm2"] = list(total_range(areas, seed=seed))
+    totals = {
+        "macs": sum(layer.macs for layer in priced.layers),
+        "compute_cycles": sum(layer.compute_cycles for layer in priced.layers),
+        "stall_cycles": sum(layer.stall_cycles for layer in priced.layers),
+        "latency_cycles": round(priced.latency_s * priced.clock_hz),
+        "latency_s": priced.latency_s,
+        "accelerator_latency_s": priced.latency_s - priced.host_latency_s,
+        "host_latency_s": priced.host_latency_s,
+        "interval_s": priced.interval_s,
+        "throughput_per_s": batch / priced.interval_s if priced.interval_s > 0 else None,
+        "energy_pj": dynamic + static,
+        "energy_dynamic_pj": dynamic,
+        "energy_static_pj": static,
+        "energy_pj_per_sample": (dynamic + static) / batch,
+        "area_mm2": priced.area.mm2,
+        "chips": priced.chips,
+        "resources": dict(priced.resources) if priced.resources is not None else None,
+        "peak_activation_bytes": peak_activation_bytes(network, batch),
+        "weight_bytes": weight_bytes(network),
+        "utilization": priced.utilization,
+        "ranges": ranges,
+    }
+    keys = {line.constant for line in bills["energy_pj"]} | {i.constant for i in priced.area.items}
+    used = {name for key in keys for name in key.split("*")}
+    known = all_constants()
+    notes = list(priced.notes)
+    if priced.latency_s > 0 and priced.host_latency_s > 0.2 * priced.latency_s:
+        share = priced.host_latency_s / priced.latency_s
+        notes.insert(0, f"warning: {share:.0%} of the time is spent on the host")
+    return Report(
+        network={
+            "name": network.name,
+            "layers": len(network.layers),
+            "macs": totals["macs"],
+            "params": network.parameters,
+            "batch": batch,
+        },
+        hardware={
+            "name": spec.name or spec.kind,
+            "kind": spec.kind,
+            "model_version": model_version,
+            "assumed_precision": priced.assumed_precision,
+        },
+        totals=totals,
+        layers=priced.layers,
+        static_energy=priced.static_energy,
+        area=priced.area,
+        coverage=coverage_of(network, batch, notes),
+        provenance={
+            "versions": versions(),
+            "seed": seed,
+            "constants_hash": constants_hash(),
+            "weights": network.weights,
+            "sources": {name: known[name].source for name in sorted(used)},
+        },
+        config=spec.model_dump(mode="json"),
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("picojoule", "numpy", "torch", "onnx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found

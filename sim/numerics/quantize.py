@@ -1,0 +1,84 @@
+"""Uniform quantisers: choosing steps, rounding with straight-through gradients, wrapping accumulators.
+
+A quantised value is an integer code times a step. Codes are held in floating-point tensors, exactly.
+"""
+
+import torch
+from torch import Tensor
+
+from picojoule.sim.formats import FormatKind, NumberFormat
+
+_CANDIDATES = 24
+_SMALLEST_STEP = 1e-12
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes as if nothing had happened (Bengio et al. 2013)."""
+    return x + (x.round() - x).detach()
+
+
+def codes(x: Tensor, step: Tensor, form: NumberFormat) -> Tensor:
+    """Return the integer codes of x for a format; gradients pass inside the range and stop outside."""
+    scaled = x / step
+    if form.kind is FormatKind.BINARY:
+        return scaled + (torch.where(scaled >= 0, 1.0, -1.0).to(x.dtype) - scaled).detach()
+    return round_ste(scaled.clamp(form.qmin, form.qmax))
+
+
+def cast_float(x: Tensor, form: NumberFormat) -> Tensor:
+    """Round x to a float format with `exponent_bits` and `mantissa_bits` (IEEE-like, saturating, with subnormals)."""
+    exponent, mantissa = form.exponent_bits or 8, form.mantissa_bits or 23
+    if exponent >= 8 and mantissa >= 23:
+        return x
+    bias = 2 ** (exponent - 1) - 1
+    wide = x.double()
+    power = torch.floor(torch.log2(wide.abs().clamp(min=2.0**-300))).clamp(min=1 - bias)
+    unit = torch.exp2(power - mantissa)
+    top = 2.0 ** (2**exponent - 2 - bias) * (2 - 2.0**-mantissa)
+    rounded = (torch.round(wide / unit) * unit).clamp(-top, top).to(x.dtype)
+    return x + (rounded - x).detach()
+
+
+def power_of_two(x: Tensor, step: Tensor, form: NumberFormat) -> Tensor:
+    """Round x / step to sign and a power of two among 2^(bits-1) - 1 levels below 1, or zero; returns values."""
+    scaled = x / step
+    levels = 2 ** (form.bits - 1) - 1
+    power = torch.round(torch.log2(scaled.abs().clamp(min=2.0**-100))).clamp(max=0)
+    value = torch.where(power > -levels, torch.exp2(power) * scaled.sign(), torch.zeros_like(scaled)) * step
+    return x + (value - x).detach()
+
+
+def best_step(x: Tensor, form: NumberFormat, channel_axis: int | None = None) -> Tensor:
+    """Return the step with the least squared rounding error among clipping points from 0.3 to 1 of the largest value.
+
+    With `channel_axis` one step per index of that axis, shaped to broadcast against x. Formats of 8 bits or more keep the
+    full range per channel, where clipping gains nothing measurable.
+    """
+    keep = list(range(x.dim())) if channel_axis is None else [i for i in range(x.dim()) if i != channel_axis]
+    data = x.detach()
+    top = data.abs().amax(keep, keepdim=True) if keep else data.abs()
+    qmax = float(form.qmax)
+    if form.kind is FormatKind.BINARY:
+        return data.abs().mean(keep, keepdim=True).clamp(min=_SMALLEST_STEP)
+    if form.bits >= 8 and channel_axis is not None:
+        return (top / qmax).clamp(min=_SMALLEST_STEP)
+    best = (top / qmax).clamp(min=_SMALLEST_STEP)
+    least = _error(data, best, form, keep)
+    for share in torch.linspace(0.3, 0.98, _CANDIDATES).tolist():
+        step = (top * share / qmax).clamp(min=_SMALLEST_STEP)
+        error = _error(data, step, form, keep)
+        best = torch.where(error < least, step, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def _error(x: Tensor, step: Tensor, form: NumberFormat, axes: list[int]) -> Tensor:
+    rounded = (x / step).round().clamp(form.qmin, form.qmax) * step
+    return (rounded - x).square().sum(axes, keepdim=True)
+
+
+def wrap(x: Tensor, bits: int) -> Tensor:
+    """Return integers modulo 2^bits in two's complement: what an adder chain of that width leaves, in any order."""
+    half = 2.0 ** (bits - 1)
+    wrapped = torch.remainder(x + half, 2 * half) - half
+    return x + (wrapped - x).detach()

@@ -1,0 +1,441 @@
+"""Imports a `torch.nn.Module` through `torch.export`, before decompositions.
+
+The program is exported with a dynamic batch (a sample batch of one is repeated, invisibly). Everything that depends on
+parameters only (masks, parametrisations, weight norm) is folded into the operand, whose `origin` recomputes it with
+gradients. Left out: data-dependent control flow, which export cannot follow and which is refused with its source line.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from picojoule.sim import attributes as at
+from picojoule.sim.attributes import Op
+from picojoule.sim.builder import NetworkBuilder, as_operand
+from picojoule.sim.errors import InputError, PicojouleError, UnsupportedError
+from picojoule.sim.numerics.aten import HANDLERS, IGNORED
+from picojoule.sim.ir import Network, Operand, OperandKind, TensorType
+from picojoule.sim.weights import Weights
+
+_MAX_BATCH = 1024
+
+
+def from_module(
+    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], *, name: str = "", weights: str = "module"
+) -> Network:
+    """Return the network of a module, with weights that stay the module's own.
+
+    Args:
+        module: traced in evaluation mode; its mode is restored.
+        example_inputs: tensors as for `module(*example_inputs)`; their first axis is the batch.
+        name: shown in reports; the class's name when empty.
+        weights: where the values come from, as reports say it (`random` for an untrained network).
+
+    Raises:
+        InputError: if the inputs do not fit the module.
+        UnsupportedError: if the program depends on the data in a way that cannot be exported.
+
+    """
+    inputs = _tensors(example_inputs)
+    modes = {m: m.training for m in module.modules()}
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused encoder path hides its layers
+    module.eval()
+    try:
+        program, batched = _export(module, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for m, mode in modes.items():
+            m.training = mode
+    reader = _Reader(module, program, name or type(module).__name__, weights)
+    if not batched:
+        reader.builder.note("exported for the example's batch only: the module does not accept other batches")
+    return reader.read()
+
+
+def _tensors(example_inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,)
+    made = tuple(example_inputs)
+    for i, value in enumerate(made):
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f"example input {i} must be a tensor, got {type(value).__name__}")
+    return made
+
+
+def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.export.ExportedProgram, bool]:
+    """Export with a dynamic batch, or for one fixed batch where that fails."""
+    sizes = {t.shape[0] for t in inputs if t.dim() > 0}
+    first_error: Exception | None = None
+    if len(sizes) == 1 and inputs:
+        repeated = tuple(torch.cat([t, t]) if t.dim() > 0 and t.shape[0] == 1 else t for t in inputs)
+        batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
+        dynamic = tuple({0: batch} if t.dim() > 0 else {} for t in repeated)
+        try:
+            return _call_export(module, repeated, dynamic), True
+        except Exception as error:  # export raises many kinds; the fixed batch is tried before giving up
+            first_error = error
+    try:
+        return _call_export(module, inputs, None), False
+    except Exception as error:
+        raise _explained(module, inputs, first_error or error) from None
+
+
+def _call_export(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: tuple[Any, ...] | None
+) -> torch.export.ExportedProgram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)
+
+
+def _explained(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], error: Exception) -> PicojouleError:
+    """Say whether the module itself fails on the inputs, or only its export."""
+    name = type(module).__name__
+    shapes = ", ".join(str(list(t.shape)) for t in inputs)
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    except Exception as own:
+        text = str(own).splitlines()[0] if str(own) else type(own).__name__
+        return InputError(f"{name} fails on inputs of shape {shapes}: {text}; give fitting inputs (--input-shape)")
+    text = str(error)
+    place = re.findall(r'File "([^"]+)", line (\d+)', text)
+    users = [f"{f}:{n}" for f, n in place if "/torch/" not in f]
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    where = f" at {users[-1]}" if users else ""
+    return UnsupportedError(
+        f"{name} cannot be exported{where}: {first}; rewrite control flow that depends on the data (torch.where), "
+        "or export the network to ONNX"
+    )
+
+
+class _Reader:
+    """Walks an exported graph once; `env` maps graph nodes to operands (or lists of them)."""
+
+    def __init__(
+        self, module: torch.nn.Module, program: torch.export.ExportedProgram, name: str, weights: str
+    ) -> None:
+        self.module = module
+        self.program = program
+        self.builder = NetworkBuilder(name)
+        self.env: dict[fx.Node, Any] = {}
+        self.fixed: dict[fx.Node, Callable[[], Any]] = {}
+        signature = program.graph_signature
+        self.targets = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        self.trained = set(signature.inputs_to_parameters)
+        self.weights = weights
+
+    def read(self) -> Network:
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                results = [self.operand(n) for n in _flat(node.args[0]) if isinstance(n, fx.Node)]
+                return self.builder.finish([r for r in results if r.kind is OperandKind.ACTIVATION], weights=self.weights)
+        raise UnsupportedError(f"{self.builder.name}: the exported program has no output")
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def _placeholder(self, node: fx.Node) -> None:
+        target = self.targets.get(node.name)
+        if target is None:
+            if isinstance(node.meta.get("val"), torch.Tensor):
+                self.env[node] = self.builder.input(node.name, self.type_of(node))
+            return
+        if target in self.program.constants:
+            held = self.program.constants[target]
+            self.fixed[node] = lambda: held
+        else:
+            self.fixed[node] = lambda: _attribute(self.module, target)
+
+    def type_of(self, node: fx.Node) -> TensorType:
+        """Return a node's type: sizes for one sample and the axis that grows with the batch."""
+        return _type(node.meta["val"])
+
+    def operand(self, node: Any) -> Operand:
+        """Return the operand for a node or a Python number."""
+        if isinstance(node, fx.Node):
+            if node in self.env:
+                found = self.env[node]
+                assert isinstance(found, Operand)
+                return found
+            return self._fixed_operand(node)
+        return self._constant(f"{node}", lambda: torch.tensor(node))
+
+    def _constant(self, name: str, make: Callable[[], torch.Tensor]) -> Operand:
+        value = make()
+        handle = Weights(
+            shape=tuple(value.shape), load=lambda: make().detach().numpy(), origin=make, note="constant"
+        )
+        return Operand(kind=OperandKind.CONSTANT, name=name, type=TensorType(shape=handle.shape), weights=handle)
+
+    def _fixed_operand(self, node: fx.Node) -> Operand:
+        """Return the operand for something that depends on parameters and constants only."""
+        value, origin = node.meta["val"], self.origin(node)
+        sources = self._sources(node)
+        trained = any(s.name in self.trained for s in sources)
+        kind = OperandKind.PARAMETER if trained else OperandKind.CONSTANT
+        name = self.targets.get(node.name) or self._folded_name(node, sources)
+        shape = _type(value).shape
+        on_meta = any(_attribute(self.module, self.targets[s.name]).is_meta for s in sources if s.name in self.targets)
+        handle = None if on_meta else Weights(shape=shape, load=lambda: origin().detach().cpu().numpy(), origin=origin)
+        made = Operand(kind=kind, name=name, type=TensorType(shape=shape), weights=handle)
+        grows = _type(value)
+        if grows.batch_axis is not None:  # made for the batch, such as an initial state of zeros
+            (made,) = self.builder.add(Op.EXPAND, [made], at.ExpandAttributes(), name=f"{node.name}", types=[grows])
+        self.env[node] = made
+        return made
+
+    def _folded_name(self, node: fx.Node, sources: Sequence[fx.Node]) -> str:
+        """Return a name such as `conv1.weight` for a computed parameter: its user's module and its original's leaf."""
+        for user in node.users:
+            path = _module_path(user)
+            if path:
+                position = [i for i, a in enumerate(user.args) if a is node]
+                leaf = {1: "weight", 2: "bias"}.get(position[0] if position else 0, node.name)
+                return f"{path}.{leaf}"
+        trained = [self.targets[s.name] for s in sources if s.name in self.trained]
+        return f"{trained[0]}.{node.name}" if trained else node.name
+
+    def _sources(self, node: fx.Node) -> list[fx.Node]:
+        """Return the placeholders a fixed node is computed from."""
+        found, stack, seen = [], [node], set()
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            if current.op == "placeholder":
+                found.append(current)
+            stack.extend(current.all_input_nodes)
+        return sorted(found, key=lambda n: n.name)
+
+    def origin(self, node: fx.Node) -> Callable[[], torch.Tensor]:
+        """Return a function that computes a fixed node anew, with gradients."""
+
+        def compute(current: Any) -> Any:
+            if not isinstance(current, fx.Node):
+                return current
+            if current.op == "placeholder":
+                return self.fixed[current]()
+            value = current.meta.get("val")
+            if isinstance(value, torch.SymInt | int | float | bool):
+                return _at_one(value)
+            args = fx.node.map_arg(current.args, compute)
+            kwargs = fx.node.map_arg(current.kwargs, compute)
+            assert callable(current.target)
+            return current.target(*args, **kwargs)
+
+        def run() -> torch.Tensor:
+            result = compute(node)
+            assert isinstance(result, torch.Tensor)
+            return result
+
+        return run
+
+    def _is_fixed(self, node: fx.Node) -> bool:
+        return all(n in self.fixed or self._known_fixed(n) for n in node.all_input_nodes)
+
+    def _known_fixed(self, node: fx.Node) -> bool:
+        return node not in self.env and not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
+
+    # --- layers -----------------------------------------------------------------------------------------------------
+
+    def _call(self, node: fx.Node) -> None:
+        value = node.meta.get("val")
+        target = node.target
+        if target.__name__ == "getitem" and isinstance(node.args[0], fx.Node) and node.args[0] in self.env:
+            self.env[node] = self.env[node.args[0]][node.args[1]]
+            return
+        if not isinstance(value, torch.Tensor | list | tuple):
+            return  # sizes and assertions: types carry them
+        if self._is_fixed(node):
+            self.fixed[node] = self.origin(node)
+            return
+        name = _op_name(target)
+        if name in IGNORED:
+            self.env[node] = self.operand(node.args[0])
+            return
+        handler = HANDLERS.get(name)
+        call = Call(self, node, name)
+        self.env[node] = handler(call) if handler else self._opaque(call, value)
+        if name.endswith("_") and not name.startswith("_") and isinstance(node.args[0], fx.Node):
+            self.env[node.args[0]] = self.env[node]  # in-place: later readers of the argument see the result
+
+    def _opaque(self, call: "Call", value: Any) -> Any:
+        operands = [self.operand(n) for n in call.node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+        several = isinstance(value, list | tuple)
+        types = [_type(v) for v in (value if several else [value]) if isinstance(v, torch.Tensor)]
+        made = self.builder.opaque(call.name, operands, types, name=call.layer_name, source=call.source)
+        return list(made) if several else made[0]
+
+
+class Call:
+    """One call in the exported graph, with its arguments by name."""
+
+    def __init__(self, reader: _Reader, node: fx.Node, name: str) -> None:
+        self.reader = reader
+        self.node = node
+        self.name = name
+        self.arguments = _bind(node)
+        path, leaf = _module_path(node), _is_leaf(node)
+        bare = name.split(".")[0].rstrip("_")
+        self.layer_name = path if path and leaf else f"{path}.{bare}" if path else bare
+        self.source = _source(node, path)
+
+    def operand(self, key: str) -> Operand:
+        """Return the operand of an argument."""
+        return self.reader.operand(self.arguments[key])
+
+    def has(self, key: str) -> bool:
+        """Whether an argument is given and not None."""
+        return self.arguments.get(key) is not None
+
+    def operands(self, key: str) -> list[Operand]:
+        """Return the operands of a list argument."""
+        return [self.reader.operand(n) for n in self.arguments[key]]
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """Return a plain argument, with sizes for one sample."""
+        found = self.arguments.get(key, default)
+        return _plain(default if found is None else found)
+
+    def ints(self, key: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """Return an argument of `count` integers (one number is repeated, an empty list takes the default)."""
+        found = self.value(key, default)
+        values = [found] if isinstance(found, int) else list(found)
+        values = values or [default]
+        return tuple(int(v) for v in (values * count if len(values) == 1 else values))
+
+    @property
+    def types(self) -> list[TensorType]:
+        """The types of the results."""
+        value = self.node.meta["val"]
+        return [_type(v) for v in value] if isinstance(value, list | tuple) else [_type(value)]
+
+    def add(
+        self,
+        op: Op,
+        operands: Sequence[Operand],
+        attributes: at.Attributes,
+        *,
+        suffix: str = "",
+        types: Sequence[TensorType] | None = None,
+    ) -> tuple[Operand, ...]:
+        """Add a layer for this call; without `types` the result has this call's types."""
+        name = f"{self.layer_name}.{suffix}" if suffix else self.layer_name
+        return self.reader.builder.add(
+            op, operands, attributes, name=name, source=self.source, types=types if types is not None else self.types
+        )
+
+    def one(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes) -> Operand:
+        """Add a layer with this call's single result."""
+        return self.add(op, operands, attributes)[0]
+
+    def inner(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes, suffix: str) -> Operand:
+        """Add a layer whose result is an intermediate of this call (its type is inferred)."""
+        return self.reader.builder.add(
+            op, operands, attributes, name=f"{self.layer_name}.{suffix}", source=self.source
+        )[0]
+
+    def constant(self, suffix: str, make: Callable[[], torch.Tensor]) -> Operand:
+        """Return an operand for a fixed tensor of this call."""
+        return self.reader._constant(f"{self.layer_name}.{suffix}", make)
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [v for item in value for v in _flat(item)]
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def _op_name(target: Any) -> str:
+    """Return `conv2d`, `add_`, ... for aten operators and `namespace::name` for others."""
+    packet = str(getattr(target, "_schema", target)).split("(")[0]
+    namespace, _, rest = packet.partition("::")
+    return rest.split(".")[0] if namespace == "aten" else packet
+
+
+def _bind(node: fx.Node) -> dict[str, Any]:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {str(i): a for i, a in enumerate(node.args)}
+    bound = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
+    bound.update((schema.arguments[i].name, value) for i, value in enumerate(node.args))
+    bound.update(node.kwargs)
+    return bound
+
+
+def _at_one(value: Any) -> Any:
+    """Return a symbolic size for a batch of one; plain values as they are."""
+    if isinstance(value, torch.SymInt):
+        expression = value.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return _at_one(value.meta.get("val"))
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return _at_one(value)
+
+
+def _type(value: Any) -> TensorType:
+    shape, axis = [], None
+    for i, size in enumerate(value.shape):
+        one = int(_at_one(size))
+        if isinstance(size, torch.SymInt) and size.node.expr.free_symbols:
+            two = int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 2)))
+            axis = i if two == 2 * one else axis
+        shape.append(one)
+    return TensorType(shape=tuple(shape), batch_axis=axis)
+
+
+def _attribute(module: torch.nn.Module, dotted: str) -> torch.Tensor:
+    owner, _, leaf = dotted.rpartition(".")
+    found = getattr(module.get_submodule(owner), leaf)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def _stack(node: fx.Node) -> list[tuple[str, Any]]:
+    stack = node.meta.get("nn_module_stack") or {}
+    return [entry for entry in stack.values() if "_empty_nn_module_stack" not in entry[0]]
+
+
+def _module_path(node: fx.Node) -> str:
+    stack = _stack(node)
+    return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
+
+
+_CONTAINERS = ("Sequential", "ModuleList", "MultiheadAttention", "Transformer", "LSTM", "GRU", "RNN")
+
+
+def _is_leaf(node: fx.Node) -> bool:
+    stack = _stack(node)
+    if not stack:
+        return False
+    kind = str(stack[-1][1])
+    return "torch.nn.modules" in kind and not any(word in kind for word in _CONTAINERS)
+
+
+def _source(node: fx.Node, path: str) -> str:
+    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    users = [f"{f.rpartition('/')[2]}:{n}" for f, n in lines if "/torch/" not in f]
+    return f"{path} ({users[-1]})" if users and path else path or (users[-1] if users else node.name)
+
+
+__all__ = ["Call", "as_operand", "from_module"]

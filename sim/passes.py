@@ -1,0 +1,202 @@
+"""Rewrites of a network that every accelerator wants: batch norm folded into its convolution, formats filled in.
+
+Each takes a network and returns another; nothing is changed in place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op
+from picojoule.sim.errors import InputError
+from picojoule.sim.formats import NumberFormat, integer_format
+from picojoule.sim.ir import Layer, Network, Operand, OperandKind, Result, TensorType
+from picojoule.sim.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+BIAS_FORMAT = integer_format(32)
+"""Biases and other one-dimensional parameters are held at accumulator width."""
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """Return the network with each batch norm merged into the convolution or linear layer that alone feeds it.
+
+    y = s (W x + b - mean) / sqrt(var + eps) + shift becomes one layer with W' = W g, b' = (b - mean) g + shift and
+    g = s / sqrt(var + eps). Gradients still reach all of them through the weights' `origin`. Batch norms elsewhere stay.
+    """
+    makers = {r.name: i for i, layer in enumerate(network.layers) for r in layer.results}
+    consumers = network.consumers()
+    layers: list[Layer | None] = list(network.layers)
+    for i, layer in enumerate(network.layers):
+        norm = layer.attributes
+        if not isinstance(norm, NormAttributes) or norm.kind is not NormKind.BATCH:
+            continue
+        source = layer.operands[0].name
+        j = makers.get(source, -1)
+        before = layers[j] if j >= 0 else None
+        if before is None or not _foldable(before) or len(consumers[source]) > 1 or source in network.outputs:
+            continue
+        if any(o.weights is None for o in (*before.operands[1:], *layer.operands[1:])):
+            continue
+        layers[j] = replace(before, operands=_folded(before, layer, norm.epsilon), results=layer.results)
+        layers[i] = None
+    kept = tuple(layer for layer in layers if layer is not None)
+    return replace(network, layers=kept, original_parameters=network.parameters)
+
+
+def _foldable(layer: Layer) -> bool:
+    a = layer.attributes
+    if isinstance(a, ConvAttributes) and a.transposed and a.groups > 1:
+        return False
+    return layer.op in (Op.CONV, Op.LINEAR) and layer.operands[1].kind is OperandKind.PARAMETER
+
+
+def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
+    weight, bias = before.operands[1], before.operands[2] if len(before.operands) > 2 else None
+    scale, shift, mean, variance = norm.operands[1:5]
+    a = before.attributes
+    axis = 1 if isinstance(a, ConvAttributes) and a.transposed else 0
+    shape = tuple(-1 if i == axis else 1 for i in range(len(weight.shape)))
+
+    def gain() -> NDArray[np.float64]:
+        return _load(scale) / np.sqrt(_load(variance) + epsilon)
+
+    def load_weight() -> NDArray[np.generic]:
+        return (_load(weight) * gain().reshape(shape)).astype(np.float32)
+
+    def load_bias() -> NDArray[np.generic]:
+        start = _load(bias) if bias else 0.0
+        return ((start - _load(mean)) * gain() + _load(shift)).astype(np.float32)
+
+    def gain_tensor() -> "torch.Tensor":
+        import torch
+
+        return _tensor(scale) * torch.rsqrt(_tensor(variance) + epsilon)
+
+    def weight_tensor() -> "torch.Tensor":
+        return _tensor(weight) * gain_tensor().reshape(shape)
+
+    def bias_tensor() -> "torch.Tensor":
+        start = _tensor(bias) if bias else 0.0
+        return (start - _tensor(mean)) * gain_tensor() + _tensor(shift)
+
+    note = weight.weights.note if weight.weights else "file"
+    new_weight = replace(
+        weight, weights=Weights(shape=weight.shape, load=load_weight, origin=weight_tensor, note=note), step=None
+    )
+    channels = (weight.shape[axis],)
+    new_bias = Operand(
+        kind=OperandKind.PARAMETER,
+        name=bias.name if bias else f"{weight.name}.folded_bias",
+        type=TensorType(shape=channels),
+        weights=Weights(shape=channels, load=load_bias, origin=bias_tensor, note=note),
+    )
+    return (before.operands[0], new_weight, new_bias)
+
+
+def _load(operand: Operand) -> NDArray[np.float64]:
+    assert operand.weights is not None
+    return np.asarray(operand.weights.array(), dtype=np.float64)
+
+
+def _tensor(operand: Operand) -> "torch.Tensor":
+    import torch
+
+    handle = operand.weights
+    assert handle is not None
+    return handle.origin() if handle.origin else torch.from_numpy(np.array(handle.array()))
+
+
+def fill_formats(network: Network, weight: NumberFormat, activation: NumberFormat) -> tuple[Network, bool]:
+    """Return the network with every format set, and whether any format of a MAC operand had to be assumed.
+
+    A value is stored in the format its first reader wants (hardware requantises when it writes). Integer tensors such as
+    indices keep no format of their own and are priced like activations.
+    """
+    wanted: dict[str, NumberFormat] = {}
+    assumed = False
+    for layer in network.layers:
+        for operand in layer.operands:
+            if operand.kind is OperandKind.ACTIVATION and operand.format:
+                wanted.setdefault(operand.name, operand.format)
+
+    def of_value(result: Result) -> Result:
+        return replace(result, format=wanted.get(result.name) or result.format or activation)
+
+    values: dict[str, NumberFormat] = {}
+    inputs = tuple(of_value(r) for r in network.inputs)
+    values.update((r.name, r.format or activation) for r in inputs)
+    layers = []
+    for layer in network.layers:
+        is_mac = layer.op in (Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV)
+        if is_mac:
+            assumed = assumed or any(o.format is None for o in layer.operands[:2])
+        operands = tuple(_filled(i, o, weight, values.get(o.name, activation)) for i, o in enumerate(layer.operands))
+        results = tuple(of_value(r) for r in layer.results)
+        values.update((r.name, r.format or activation) for r in results)
+        layers.append(replace(layer, operands=operands, results=results))
+    return replace(network, inputs=inputs, layers=tuple(layers)), assumed
+
+
+def _filled(position: int, operand: Operand, weight: NumberFormat, activation: NumberFormat) -> Operand:
+    if operand.format is not None:
+        return operand
+    if operand.kind is OperandKind.ACTIVATION:
+        return replace(operand, format=activation)
+    one_dimensional = len(operand.shape) <= 1 or position >= 2
+    return replace(operand, format=BIAS_FORMAT if one_dimensional else weight)
+
+
+def check_weights(network: Network) -> None:
+    """Refuse a network with NaN or infinite weights.
+
+    Raises:
+        InputError: naming the layer and the parameter.
+
+    """
+    seen: set[str] = set()
+    for layer in network.layers:
+        for operand in layer.operands:
+            if operand.weights is None or operand.name in seen:
+                continue
+            seen.add(operand.name)
+            fixed = operand.kind is OperandKind.CONSTANT  # may hold infinities: an attention mask does
+            if not (operand.weights.finite() or (fixed and not np.isnan(operand.weights.array()).any())):
+                raise InputError(
+                    f"{network.name}: layer '{layer.name}': {operand.kind} '{operand.name}' holds NaN or infinite values; "
+                    "every weight must be finite"
+                )
+
+
+def peak_activation_bytes(network: Network, batch: int) -> int:
+    """Return the most bytes of values alive at once when layers run in their order (formats must be filled in)."""
+    last: dict[str, int] = {name: len(network.layers) for name in network.outputs}
+    for i, layer in enumerate(network.layers):
+        for operand in layer.activations:
+            last[operand.name] = max(last.get(operand.name, 0), i)
+    values = network.values()
+    size = {name: result_bytes(r, batch) for name, r in values.items()}
+    alive = {r.name for r in network.inputs}
+    peak = sum(size[n] for n in alive)
+    for i, layer in enumerate(network.layers):
+        alive.update(r.name for r in layer.results)
+        peak = max(peak, sum(size[n] for n in alive))
+        alive = {n for n in alive if last.get(n, -1) > i}
+    return peak
+
+
+def result_bytes(value: Result | Operand, batch: int) -> int:
+    """Return the bytes of a value or operand for `batch` samples, rounded up (its format must be filled in)."""
+    bits = value.format.stored_bits if value.format else 32.0
+    return -(-int(value.type.elements(batch) * bits) // 8)
+
+
+def weight_bytes(network: Network) -> int:
+    """Return the bytes of all parameters at their formats, shared tensors once."""
+    parameters: Mapping[str, Operand] = {o.name: o for layer in network.layers for o in layer.parameters}
+    return sum(result_bytes(o, 1) for o in parameters.values())

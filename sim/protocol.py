@@ -1,0 +1,94 @@
+"""The one interface between accelerators and everything else, and how hardware multiplies.
+
+An accelerator is a class named in the entry-point group `picojoule.accelerators`; `hardware` finds it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from picojoule.sim.cost import Area
+from picojoule.sim.formats import NumberFormat
+from picojoule.sim.ir import Layer, Network
+from picojoule.sim.report import Report
+from picojoule.sim.specs import Spec
+
+
+class HardwareSpec(Spec):
+    """What every hardware file has; the same object in Python and in YAML."""
+
+    kind: str = Field(description="name of the accelerator class's entry point")
+    name: str = Field(default="", description="shown in reports; a preset's name")
+
+
+class IntegerProduct(Protocol):
+    """A weight matrix inside the hardware; multiplies integer inputs the way the hardware does."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every product equals the integer product, so that a faster exact routine may replace this one."""
+        ...
+
+    def matmul(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Return [out, batch] for integer inputs [in, batch], in integer product units."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """How a layer is computed.
+
+    Operands are integers times a step in the given formats; None for both means floating point as it comes. `program`
+    places an integer weight matrix [out, in] in the hardware; None means exact integer products in accumulators of
+    `accumulator_bits` (which wrap around, as two's complement adders do).
+    """
+
+    weight: NumberFormat | None = None
+    activation: NumberFormat | None = None
+    accumulator_bits: int | None = None
+    program: Callable[[NDArray[np.int64]], IntegerProduct] | None = None
+    note: str = ""
+
+
+FLOAT = Arithmetic(note="float")
+
+
+class Accelerator(Protocol):
+    """One design: immutable, built from its spec."""
+
+    model_version: ClassVar[str]
+    spec_type: ClassVar[type[HardwareSpec]]
+    preset_folder: ClassVar[Path]
+    unit_of_op: ClassVar[dict[str, str]]
+
+    @property
+    def spec(self) -> HardwareSpec:
+        """The checked hardware description."""
+        ...
+
+    def evaluate(
+        self,
+        network: Network,
+        *,
+        batch: int = 1,
+        activations: object | None = None,
+        mapping: str = "default",
+        seed: int = 0,
+        chips: int | None = 1,
+        allow_unsupported: bool = False,
+    ) -> Report:
+        """Return the cost of `batch` samples through the network."""
+        ...
+
+    def arithmetic(self, layer: Layer) -> Arithmetic:
+        """Return how this hardware computes a layer."""
+        ...
+
+    def area(self, network: Network | None = None) -> Area:
+        """Return the silicon area by component."""
+        ...
