@@ -44,8 +44,9 @@ ENTRIES = (
         macs=416_520,
         min_size=12,  # 12 -> pool 6 -> unpadded 5x5: 2 -> pool 1
         max_size=512,
-        source="LeCun et al. 1998, section II.B, as commonly re-implemented: first convolution padded by 2 so that 28x28 "
-        "needs no border, full connections between the convolutions, ReLU, max pooling (61,706 parameters)",
+        source="LeCun et al. 1998, section II.B, as commonly re-implemented: first convolution padded by 2 so that "
+        "28x28 needs no border, full connections between the convolutions, ReLU, max pooling (61,706 "
+        "parameters)",
     ),
     Entry(
         name="mlp-784-100-10",
@@ -55,15 +56,16 @@ ENTRIES = (
         macs=79_400,
         min_size=1,
         max_size=512,
-        source="784-100-10 perceptron with ReLU used by bit-slice sparsity papers on MNIST; counts follow from its shape",
+        source="784-100-10 perceptron with ReLU used by bit-slice sparsity papers on MNIST; counts follow from its "
+        "shape",
     ),
     Entry(
         name="dscnn-fashion",
         input_shape=(1, 28, 28),
         classes=10,
-        params=27_434,
-        macs=2_099_264,
-        min_size=1,
+        params=21_434,
+        macs=1_184_336,
+        min_size=4,  # two poolings by 2
         max_size=2048,
         source="our own small depthwise-separable network for 28x28 grey images, made for the demo; counts measured",
     ),
@@ -75,8 +77,8 @@ ENTRIES = (
         macs=40_813_184,
         min_size=1,
         max_size=2048,
-        source="He et al. 2016, section 4.2 (0.27 M parameters), with 1x1 projection shortcuts (their option B): 40.81 M "
-        "MACs; the zero-padded shortcuts (option A) would give 40.55 M MACs and 269,722 parameters",
+        source="He et al. 2016, section 4.2 (0.27 M parameters), with 1x1 projection shortcuts (their option B): "
+        "40.81 M MACs; the zero-padded shortcuts (option A) would give 40.55 M MACs and 269,722 parameters",
     ),
     Entry(
         name="vgg11-cifar",
@@ -86,8 +88,8 @@ ENTRIES = (
         macs=152_769_536,
         min_size=32,  # five poolings by 2
         max_size=2048,
-        source="Simonyan and Zisserman 2015, configuration A, with batch norm and one linear layer as usual for CIFAR-10 "
-        "(9.23 M parameters; the convolutions keep their biases)",
+        source="Simonyan and Zisserman 2015, configuration A, with batch norm and one linear layer as usual for "
+        "CIFAR-10 (9.23 M parameters; the convolutions keep their biases)",
     ),
     Entry(
         name="mobilenet-v1",
@@ -107,7 +109,8 @@ ENTRIES = (
         macs=300_774_272,
         min_size=1,
         max_size=2048,
-        source="Sandler et al. 2018, table 4: 300 M multiply-adds; 3,504,872 parameters as in torchvision, whose weights fit",
+        source="Sandler et al. 2018, table 4: 300 M multiply-adds; 3,504,872 parameters as in torchvision, whose "
+        "weights fit",
     ),
     Entry(
         name="shufflenet-v2",
@@ -128,7 +131,8 @@ ENTRIES = (
         macs=1_814_073_344,
         min_size=1,
         max_size=2048,
-        source="He et al. 2016, table 1: 1.8 G multiply-adds; 11,689,512 parameters as in torchvision, whose weights fit",
+        source="He et al. 2016, table 1: 1.8 G multiply-adds; 11,689,512 parameters as in torchvision, whose "
+        "weights fit",
     ),
     Entry(
         name="resnet50",
@@ -138,8 +142,8 @@ ENTRIES = (
         macs=4_089_184_256,
         min_size=1,
         max_size=2048,
-        source="He et al. 2016, table 1, with the stride on the 3x3 convolution (version 1.5, as in torchvision, whose "
-        "weights fit): 4089.18 M MACs; the paper's stride on the first 1x1 would give 3857.97 M",
+        source="He et al. 2016, table 1, with the stride on the 3x3 convolution (version 1.5, as in torchvision, "
+        "whose weights fit): 4089.18 M MACs; the paper's stride on the first 1x1 would give 3857.97 M",
     ),
     Entry(
         name="bert-base",
@@ -150,9 +154,9 @@ ENTRIES = (
         dynamic_macs=301_989_888,
         min_size=1,
         max_size=512,
-        source="Devlin et al. 2019, section 3: 12 layers x 768, 12 heads, feed-forward 3072, vocabulary 30,522 (uncased); "
-        "109,482,240 parameters with token, position and segment embeddings and the pooler; ends in the pooled feature "
-        "unless classes are asked for; counts at 128 tokens",
+        source="Devlin et al. 2019, section 3: 12 layers x 768, 12 heads, feed-forward 3072, vocabulary 30,522 "
+        "(uncased); 109,482,240 parameters with token, position and segment embeddings and the pooler; ends "
+        "in the pooled feature unless classes are asked for; counts at 128 tokens",
     ),
 )
 

@@ -1,12 +1,15 @@
 """Labelled images for training, calibration and accuracy: two embedded sets, and readers for what a user has on disk.
 
-`load` takes `digits`, `fashion-mini`, `idx:DIR`, `cifar10:DIR` or `images:DIR`. Splits are fixed: a validation part is
-cut from the training part with a seed that never changes, search and early stopping look at it, and the test part is for
-reporting only. NumPy is all it needs (and Pillow for `images:`).
+`load` takes `digits`, `fashion-mini`, `idx:DIR`, `cifar10:DIR` or `images:DIR`. Splits are fixed: a validation part
+is cut from the training part with a seed that never changes, search and early stopping look at it, and the test part is
+for reporting only. NumPy is all it needs (and Pillow for `images:`).
 
 Embedded, under their own licences (`data_files/LICENSE.*`), rebuilt by `scripts/make_embedded_data.py`:
-digits        1,797 grey 8x8 images of handwritten digits (test part of UCI's optdigits), split 1,257/180/360, stratified
-fashion-mini  the first 5,000 training images (split 4,500/500) and first 2,000 test images of Fashion-MNIST, 28x28 grey
+digits        1,797 grey 8x8 images of handwritten digits (test part of UCI's optdigits), split 1,257 / 180 / 360
+fashion-mini  grey 28x28: the first 5,000 training images (split 4,500 / 500) and first 2,000 test images of
+              Fashion-MNIST
+
+Every part that is cut off keeps the shares of the classes.
 """
 
 import hashlib
@@ -172,8 +175,8 @@ def _dataset(
                 f"all must have the same (channels, height, width)"
             )
         digest.update(f"{part.pixels.shape}{part.largest}".encode())
-        digest.update(np.ascontiguousarray(part.pixels))
-        digest.update(part.labels.astype("<i8"))
+        digest.update(np.ascontiguousarray(part.pixels).data)
+        digest.update(part.labels.astype("<i8").data)
     mean, std = _statistics(train)
     return Dataset(
         name=name,
@@ -242,6 +245,6 @@ def _fashion_mini() -> Dataset:
         *_with_validation(whole),
         test,
         class_names=_FASHION_CLASSES,
-        source="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747, first 5,000 training and first "
-        "2,000 test images; MIT, copyright 2017 Zalando SE",
+        source="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747, first 5,000 training and "
+        "first 2,000 test images; MIT, copyright 2017 Zalando SE",
     )

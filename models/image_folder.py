@@ -111,7 +111,9 @@ def _mode(pillow: Any, paths: Iterable[Path]) -> str:
     first = heads[0][1]
     for path, (_, size) in zip(paths, heads, strict=True):
         if size != first:
-            raise InputError(f"{path} is {size[0]}x{size[1]} but {paths[0]} is {first[0]}x{first[1]}; scale all to one size")
+            raise InputError(
+                f"{path} is {size[0]}x{size[1]} but {paths[0]} is {first[0]}x{first[1]}; scale all to one size"
+            )
     mode = "L" if all(head in _GREY for head, _ in heads) else "RGB"
     values = len(paths) * first[0] * first[1] * (1 if mode == "L" else 3)
     if values > MAX_VALUES:

@@ -19,7 +19,7 @@ def _conv_bn(
 class SeparableCnn(nn.Module):
     """A 3x3 stem, then depthwise 3x3 and pointwise 1x1 pairs, global pooling, one linear layer (MobileNet V1's form).
 
-    `blocks` holds (output channels, stride of the depthwise convolution).
+    `blocks` holds (output channels, stride of the depthwise convolution), or None for max pooling by 2.
     """
 
     def __init__(
@@ -29,12 +29,16 @@ class SeparableCnn(nn.Module):
         *,
         stem: int,
         stem_stride: int,
-        blocks: tuple[tuple[int, int], ...],
+        blocks: tuple[tuple[int, int] | None, ...],
     ) -> None:
         super().__init__()
-        features = [_conv_bn(input_shape[0], stem, 3, stride=stem_stride)]
+        features: list[nn.Module] = [_conv_bn(input_shape[0], stem, 3, stride=stem_stride)]
         channels = stem
-        for width, stride in blocks:
+        for block in blocks:
+            if block is None:
+                features.append(nn.MaxPool2d(2))
+                continue
+            width, stride = block
             depthwise = _conv_bn(channels, channels, 3, stride=stride, groups=channels)
             features.append(nn.Sequential(depthwise, _conv_bn(channels, width, 1)))
             channels = width
@@ -55,8 +59,8 @@ def mobilenet_v1(input_shape: tuple[int, ...], classes: int) -> SeparableCnn:
 
 def dscnn_fashion(input_shape: tuple[int, ...], classes: int) -> SeparableCnn:
     """Return the demo's network: small enough to train in seconds, large enough that compression shows."""
-    blocks = ((48, 2), (64, 1), (96, 2), (128, 1))
-    return SeparableCnn(input_shape, classes, stem=24, stem_stride=1, blocks=blocks)
+    blocks = (None, (48, 1), None, (96, 1), (128, 1))
+    return SeparableCnn(input_shape, classes, stem=16, stem_stride=1, blocks=blocks)
 
 
 class InvertedResidual(nn.Module):
@@ -142,7 +146,8 @@ class ShuffleUnit(nn.Module):
         else:
             kept, changed = x.chunk(2, dim=1)
             y = torch.cat((kept, self.branch2(changed)), dim=1)
-        return y.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        groups: torch.Tensor = y.unflatten(1, (2, -1))  # type: ignore[no-untyped-call]
+        return groups.transpose(1, 2).flatten(1, 2)
 
 
 class ShuffleNetV2(nn.Module):
@@ -157,9 +162,8 @@ class ShuffleNetV2(nn.Module):
         channels = 24
         stages = []
         for units, width in self.plan:
-            stages.append(
-                nn.Sequential(ShuffleUnit(channels, width, 2), *(ShuffleUnit(width, width, 1) for _ in range(units - 1)))
-            )
+            repeated = (ShuffleUnit(width, width, 1) for _ in range(units - 1))
+            stages.append(nn.Sequential(ShuffleUnit(channels, width, 2), *repeated))
             channels = width
         self.stage2, self.stage3, self.stage4 = stages
         self.conv5 = _conv_bn(channels, 1024, 1)

@@ -46,19 +46,18 @@ def read_idx(folder: Path) -> tuple[RawImages, RawImages]:
     home = _idx_home(folder)
     parts = []
     for prefix in ("train", "t10k"):
-        image_file, label_file = _idx_file(home, f"{prefix}-images-idx3-ubyte"), _idx_file(
-            home, f"{prefix}-labels-idx1-ubyte"
-        )
+        image_file = _idx_file(home, f"{prefix}-images-idx3-ubyte")
+        label_file = _idx_file(home, f"{prefix}-labels-idx1-ubyte")
         images, labels = read_idx_array(image_file, axes=3), read_idx_array(label_file, axes=1)
         if len(images) != len(labels):
-            raise InputError(f"{label_file} holds {len(labels)} labels but {image_file.name} holds {len(images)} images")
+            raise InputError(f"{label_file} holds {len(labels)} labels but {image_file} holds {len(images)} images")
         parts.append(RawImages(pixels=images[:, None], labels=labels))
     train, test = parts
     return train, test
 
 
 def read_idx_array(path: Path, *, axes: int) -> NDArray[np.uint8]:
-    """Return the unsigned bytes of one IDX file with `axes` dimensions, gz or not; InputError if it is anything else."""
+    """Return the unsigned bytes of one IDX file of `axes` dimensions, gz or not; InputError for anything else."""
     head_bytes = 4 + 4 * axes
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -106,8 +105,8 @@ def _cifar_file(path: Path) -> RawImages:
         size = path.stat().st_size
         if not size or size % _CIFAR_RECORD or size > MAX_VALUES:
             raise InputError(
-                f"{path} is torn or not binary CIFAR-10: its size must be a multiple of {_CIFAR_RECORD} bytes (30,730,000 "
-                f"for 10,000 images) and at most {MAX_VALUES}, got {size}"
+                f"{path} is torn or not binary CIFAR-10: its size must be a multiple of {_CIFAR_RECORD} bytes "
+                f"(30,730,000 for 10,000 images) and at most {MAX_VALUES}, got {size}"
             )
         records = np.fromfile(path, dtype=np.uint8).reshape(-1, _CIFAR_RECORD)
     except FileNotFoundError as error:
@@ -134,7 +133,9 @@ def _idx_home(folder: Path) -> Path:
     if len(homes) > 1:
         raise InputError(f"{folder} holds several data sets ({', '.join(map(str, homes))}); name one of them")
     if not homes:
-        raise InputError(f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz, nor do its sub-folders")
+        raise InputError(
+            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz, nor do its sub-folders"
+        )
     return homes[0]
 
 

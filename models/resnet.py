@@ -66,7 +66,9 @@ class Bottleneck(nn.Module):
         return self.relu3(y + identity)  # type: ignore[no-any-return]
 
 
-def _stage(block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, count: int, stride: int) -> nn.Module:
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, count: int, stride: int
+) -> nn.Module:
     width = planes * block.expansion
     first = block(channels, planes, stride)
     return nn.Sequential(first, *(block(width, planes, 1) for _ in range(count - 1)))

@@ -41,7 +41,8 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(hidden, hidden)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        split: torch.Tensor = x.unflatten(-1, (-1, self.head_size))  # type: ignore[no-untyped-call]
+        return split.transpose(1, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return [batch, tokens, hidden]."""
@@ -88,6 +89,6 @@ class Bert(nn.Module):
 
 
 def bert_base(input_shape: tuple[int, ...], classes: int | None) -> Bert:
-    """Return the base size: 12 layers of 768, 12 heads, feed-forward 3072; its parameters do not depend on the tokens."""
+    """Return the base size: 12 layers of 768, 12 heads, feed-forward 3072; it has one size for all token counts."""
     del input_shape
     return Bert(classes, hidden=768, heads=12, intermediate=3072, layers=12)

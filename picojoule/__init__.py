@@ -1,1 +1,55 @@
-"""Picojoule."""
+"""Picojoule: what a compressed neural network costs, and how accurate it is, on a piece of hardware.
+
+    import picojoule as pj
+    net = pj.load("model.onnx")
+    report = pj.evaluate(net, "isaac")
+
+Importing this package imports nothing heavy; each name below is loaded when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from picojoule.api import evaluate, hardware_twin, load, penalty, run, sweep, trace
+    from picojoule.sim.errors import InfeasibleError, InputError, PicojouleError, UnsupportedError
+    from picojoule.sim.ir import Network
+    from picojoule.sim.report import Report
+
+__all__ = [
+    "evaluate",
+    "hardware_twin",
+    "load",
+    "penalty",
+    "run",
+    "sweep",
+    "trace",
+    "Network",
+    "Report",
+    "InfeasibleError",
+    "InputError",
+    "PicojouleError",
+    "UnsupportedError",
+]
+
+_HOMES = {
+    **dict.fromkeys(("evaluate", "hardware_twin", "load", "penalty", "run", "sweep", "trace"), "picojoule.api"),
+    **dict.fromkeys(("InfeasibleError", "InputError", "PicojouleError", "UnsupportedError"), "picojoule.sim.errors"),
+    "Network": "picojoule.sim.ir",
+    "Report": "picojoule.sim.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("picojoule")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'picojoule' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

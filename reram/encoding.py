@@ -61,7 +61,7 @@ def encode_tile(weights_OR: NDArray[np.int64], spec: CrossbarSpec, groups: list[
     digital = no_digital - offset
     if spec.encoding is Encoding.FLIP:
         # q * sum(x) - (complement's sum) is the sum itself, so a column may hold whichever has the smaller largest sum.
-        flipped_KO = _largest_sum(cells, groups) >= _largest_sum(spec.cell_max - cells, groups)
+        flipped_KO = _largest_sum(cells, groups) > _largest_sum(spec.cell_max - cells, groups)
         cells = np.where(flipped_KO[:, :, None], np.int32(spec.cell_max) - cells, cells)
         digital = digital + spec.cell_max * (gain_KO * flipped_KO).sum(axis=0)
         gain_KO = np.where(flipped_KO, -gain_KO, gain_KO)

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from picojoule.sim.builder import NetworkBuilder
 from picojoule.sim.errors import InputError, UnsupportedError
+from picojoule.sim.importers.onnx_batch import first_conflict
 from picojoule.sim.importers.onnx_constants import fold, shape_value
 from picojoule.sim.importers.onnx_file import default_opset, numpy_dtype, read_model, tensor_weights
 from picojoule.sim.importers.onnx_inputs import ResolvedInputs, declared_inputs, resolve_inputs
@@ -250,6 +251,10 @@ class _Walk:
     def _dtype(self, node: Node, value: Value | None) -> np.dtype[Any]:
         if isinstance(value, Fixed):
             return value.dtype
+        if value is not None and value.name in self.scope.dtypes:  # another name for a value that is known
+            return self.scope.dtypes[value.name]
+        if node.op in ("If", "Loop", "Scan"):
+            return np.dtype(np.float32)
         if node.op in _BOOLEAN_OPS:
             return np.dtype(np.bool_)
         if node.op == "Cast":
@@ -286,7 +291,14 @@ class _Walk:
         }
         if filled:
             builder.note(f"{len(filled)} weight tensors of the file are one repeated number, not trained values")
-        return builder.finish(list(outputs.values()))
+        network = builder.finish(list(outputs.values()))
+        conflict = first_conflict(network)
+        if conflict is None:
+            return network
+        note = (
+            f"the graph is written for one sample from layer '{conflict}' on; larger batches are not exact"
+        )
+        return replace(network, notes=(*network.notes, note))
 
 
 def _attribute(proto: Any) -> Any:

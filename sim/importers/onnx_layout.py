@@ -13,11 +13,11 @@ from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import constant
 from picojoule.sim.errors import InputError
+from picojoule.sim.importers.onnx_batch import reshaped_type
 from picojoule.sim.importers.onnx_constants import arrays_for_two, slices_of, split_sizes
 from picojoule.sim.importers.onnx_values import Fixed, Ints, Node, Scope, UnhandledError, Value, grown_axis
 from picojoule.sim.ir import Operand, TensorType
 from picojoule.sim.shapes import broadcast, resolve_reshape
-from picojoule.sim.shapes import reshape as reshape_type
 
 Results = tuple[Value, ...]
 
@@ -30,16 +30,25 @@ def reshape(scope: Scope, node: Node) -> Results:
     """Reshape to sizes known at import."""
     x, target = scope.operand(node, 0), scope.fixed(node, 1)
     zero_copies = not node.integer("allowzero", 0)
+    axis = None
     try:
         shape = resolve_reshape(x.type, scope.ints(node, 1, batched=True), zero_copies=zero_copies)
-        kind = reshape_type(x.type, shape)
+        if target.at_two is not None and x.type.batch_axis is not None:
+            twice = TensorType(shape=x.type.at(2))
+            axis = grown_axis(shape, resolve_reshape(twice, [int(v) for v in target.at_two], zero_copies=zero_copies))
+        return _followed(scope, node, x, shape, axis)
     except InputError as error:
         raise InputError(f"{scope.where(node)}: {error}") from None
-    if target.at_two is not None and x.type.batch_axis is not None:
-        twice = TensorType(shape=x.type.at(2))
-        axis = grown_axis(shape, resolve_reshape(twice, [int(v) for v in target.at_two], zero_copies=zero_copies))
-        kind = TensorType(shape=shape, batch_axis=kind.batch_axis if axis is None else axis)
-    return _reshaped(scope, node, x, kind)
+
+
+def _followed(scope: Scope, node: Node, x: Operand, shape: Ints, axis: int | None = None) -> Results:
+    """Reshape in memory order, following the batch (to `axis` where that is known)."""
+    kind, inner = reshaped_type(x.type, shape, inner=x.name in scope.inner, axis=axis)
+    made = _reshaped(scope, node, x, kind)
+    scope.inner.discard(made[0].name)
+    if inner:
+        scope.inner.add(made[0].name)
+    return made
 
 
 def flatten(scope: Scope, node: Node) -> Results:
@@ -49,7 +58,7 @@ def flatten(scope: Scope, node: Node) -> Results:
     axis = axis + len(x.shape) if axis < 0 else axis
     if not 0 <= axis <= len(x.shape):
         raise InputError(f"{scope.where(node)}: axis {axis} does not exist in a value of {len(x.shape)} axes")
-    return _reshaped(scope, node, x, reshape_type(x.type, (prod(x.shape[:axis]), prod(x.shape[axis:]))))
+    return _followed(scope, node, x, (prod(x.shape[:axis]), prod(x.shape[axis:])))
 
 
 def squeeze(scope: Scope, node: Node) -> Results:
@@ -65,7 +74,7 @@ def squeeze(scope: Scope, node: Node) -> Results:
     kept = [i for i in range(len(x.shape)) if i not in dropped]
     shape, batch = tuple(x.shape[i] for i in kept), x.type.batch_axis
     if batch in dropped:
-        return _reshaped(scope, node, x, reshape_type(x.type, shape))
+        return _followed(scope, node, x, shape)
     return _reshaped(scope, node, x, TensorType(shape=shape, batch_axis=None if batch is None else kept.index(batch)))
 
 
@@ -287,7 +296,7 @@ def _select(scope: Scope, node: Node, x: Operand, axis: int, index: int) -> Resu
     shape = (*x.shape[:axis], *x.shape[axis + 1 :])
     batch = x.type.batch_axis
     if batch is None or batch == axis:
-        return _reshaped(scope, node, x, reshape_type(x.type, shape))
+        return _followed(scope, node, x, shape)
     return _reshaped(scope, node, x, TensorType(shape=shape, batch_axis=batch - (batch > axis)))
 
 

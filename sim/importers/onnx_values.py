@@ -100,6 +100,7 @@ class Scope:
 
     `uses` counts the readers of each value, `sole_user` is the reader where there is one. `absorbed` are results that
     an earlier layer already makes. `open_batch`: the file leaves the batch open, rather than fixing it to one.
+    `inner` are values whose batch is the inner part of its axis (see `onnx_batch`).
     """
 
     def __init__(self, file: str, builder: NetworkBuilder) -> None:
@@ -111,6 +112,7 @@ class Scope:
         self.sole_user: dict[str, Node] = {}
         self.absorbed: dict[str, Value] = {}
         self.open_batch = False
+        self.inner: set[str] = set()
         self._forms: dict[str, str] = {}
 
     def where(self, node: Node) -> str:
@@ -226,15 +228,19 @@ class Scope:
         step: str = "",
     ) -> tuple[Operand, ...]:
         """Add a layer for `node`; `step` names an intermediate layer, the last one carries the node's own names."""
-        if step:
-            return self.builder.add(
-                op, operands, attributes, name=f"{node.name}.{step}", source=node.source, types=types
-            )
         names = [o or f"{node.name}:{i}" for i, o in enumerate(node.outputs)]
-        kept = names if op is Op.SPLIT else names[:1]
-        return self.builder.add(
-            op, operands, attributes, name=node.name, source=node.source, types=types, value_names=kept
+        made = self.builder.add(
+            op,
+            operands,
+            attributes,
+            name=f"{node.name}.{step}" if step else node.name,
+            source=node.source,
+            types=types,
+            value_names=None if step else names if op is Op.SPLIT else names[:1],
         )
+        if any(o.name in self.inner for o in operands):
+            self.inner.update(m.name for m in made)
+        return made
 
 
 def weights_operand(kind: OperandKind, name: str, weights: Weights) -> Operand:

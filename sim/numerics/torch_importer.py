@@ -51,10 +51,15 @@ def from_module(
         torch.backends.mha.set_fastpath_enabled(fastpath)
         for m, mode in modes.items():
             m.training = mode
-    reader = _Reader(module, program, name or type(module).__name__, weights)
+    reader = _Reader(lambda key: _attribute(module, key), program, name or type(module).__name__, weights)
     if not batched:
         reader.builder.note("exported for the example's batch only: the module does not accept other batches")
     return reader.read()
+
+
+def from_program(program: torch.export.ExportedProgram, *, name: str, weights: str = "file") -> Network:
+    """Return the network of an exported program, with the weights it carries."""
+    return _Reader(lambda key: program.state_dict[key], program, name, weights).read()
 
 
 def _tensors(example_inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -118,9 +123,13 @@ class _Reader:
     """Walks an exported graph once; `env` maps graph nodes to operands (or lists of them)."""
 
     def __init__(
-        self, module: torch.nn.Module, program: torch.export.ExportedProgram, name: str, weights: str
+        self,
+        lookup: Callable[[str], torch.Tensor],
+        program: torch.export.ExportedProgram,
+        name: str,
+        weights: str,
     ) -> None:
-        self.module = module
+        self.lookup = lookup
         self.program = program
         self.builder = NetworkBuilder(name)
         self.env: dict[fx.Node, Any] = {}
@@ -157,7 +166,7 @@ class _Reader:
             held = self.program.constants[target]
             self.fixed[node] = lambda: held
         else:
-            self.fixed[node] = lambda: _attribute(self.module, target)
+            self.fixed[node] = lambda: self.lookup(target)
 
     def type_of(self, node: fx.Node) -> TensorType:
         """Return a node's type: sizes for one sample and the axis that grows with the batch."""
@@ -188,7 +197,7 @@ class _Reader:
         kind = OperandKind.PARAMETER if trained else OperandKind.CONSTANT
         name = self.targets.get(node.name) or self._folded_name(node, sources)
         shape = _type(value).shape
-        on_meta = any(_attribute(self.module, self.targets[s.name]).is_meta for s in sources if s.name in self.targets)
+        on_meta = any(self.fixed[s]().is_meta for s in sources)
         handle = None if on_meta else Weights(shape=shape, load=lambda: origin().detach().cpu().numpy(), origin=origin)
         made = Operand(kind=kind, name=name, type=TensorType(shape=shape), weights=handle)
         grows = _type(value)

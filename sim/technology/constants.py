@@ -7,6 +7,7 @@ from types import MappingProxyType
 from picojoule.sim.errors import InputError, nearest
 from picojoule.sim.technology.constant import DEFAULT_FACTOR, Constant, ConstantClass, product_key
 from picojoule.sim.technology.scaling import AREA_RELATIVE_TO_45NM, ENERGY_POLYNOMIALS
+from picojoule.sim.technology.table_adc import ADC_CONSTANTS
 from picojoule.sim.technology.table_arithmetic import ARITHMETIC_CONSTANTS
 from picojoule.sim.technology.table_crossbar import CROSSBAR_CONSTANTS
 from picojoule.sim.technology.table_host import HOST_CONSTANTS
@@ -20,6 +21,7 @@ _ALL: tuple[Constant, ...] = (
     *SRAM_CONSTANTS,
     *MEMORY_CONSTANTS,
     *CROSSBAR_CONSTANTS,
+    *ADC_CONSTANTS,
     *HOST_CONSTANTS,
 )
 _BY_NAME: Mapping[str, Constant] = MappingProxyType({c.name: c for c in _ALL})

@@ -76,6 +76,15 @@ def test_converter_rounds_half_to_even_and_clips():
     assert y.tolist() == [0, 0, 2, 4, 4, 4, 6, 6, 6]
 
 
+def test_ties_that_float32_would_break_are_still_even():
+    adc = Adc(lo=0.0, hi=14.0, codes=32)  # a sum of 7 lies half way between codes 15 and 16; in float32 it does not
+    assert adc.float32_is_exact(6) and not adc.float32_is_exact(7)
+    spec = CrossbarSpec(weight_bits=2, slices=2, cell_max=1, input_bits=1, adc_bits=5, adc_hi=14.0)
+    seven_ones = np.arange(20)[:, None] < 7
+    y = crossbar_matmul(np.full((1, 20), -1), seven_ones.astype(int), spec)
+    assert y[0, 0] + 2 * 7 == pytest.approx(16 * 14 / 31, rel=1e-15)
+
+
 def test_flip_stores_the_complement():
     # One row of weight 1: u = 3 = (1, 1); both columns pass half range, so 0 is stored and q sum(x) - 0 restores them.
     cells = program([[1]], CrossbarSpec(encoding="flip", weight_bits=2, slices=2, cell_max=1, adc_bits=1))
@@ -409,6 +418,16 @@ def test_wires_fade_out_and_take_current_away(encoding):
     wired = no_adc.replace(wire_ohm_per_cell=4.0)
     fine = crossbar_matmul(weights, inputs, wired.replace(adc_bits=22, adc_hi=20.0))
     np.testing.assert_allclose(fine, crossbar_matmul(weights, inputs, wired), atol=2 * 85 * 255 * 60 / 2**21)
+
+
+def test_wired_outputs_are_cut_into_arrays_of_tile_cols():
+    rng = np.random.default_rng(6)
+    weights, inputs = rng.integers(-127, 128, (5, 10)), rng.integers(0, 256, (10, 2))
+    spec = CrossbarSpec(tile_cols=3, wire_ohm_per_cell=5.0, adc_bits=None)
+    apart = [crossbar_matmul(part, inputs, spec) for part in (weights[:3], weights[3:])]
+    np.testing.assert_allclose(crossbar_matmul(weights, inputs, spec), np.concatenate(apart), rtol=1e-12)
+    one_array = crossbar_matmul(weights, inputs, spec.replace(tile_cols=5))
+    assert not np.allclose(one_array, np.concatenate(apart), rtol=1e-4)
 
 
 def test_wires_too_large_to_solve_are_refused():

@@ -1,0 +1,214 @@
+"""The Python face: load or trace a network, price it, run it, train against it."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from picojoule.networks import load_network, parse_shapes
+from picojoule.sim.errors import InputError
+from picojoule.sim.hardware import load_hardware, load_spec
+from picojoule.sim.ir import Network
+from picojoule.sim.passes import check_weights, fold_batch_norm
+from picojoule.sim.protocol import Accelerator, HardwareSpec
+from picojoule.sim.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+    import torch
+    from numpy.typing import NDArray
+
+    from picojoule.twin import HardwareTwin
+
+Hardware = str | Path | HardwareSpec | Accelerator
+
+
+def load(
+    network: str | Path,
+    *,
+    input_shape: str | Sequence[str] = (),
+    weights: str | Path | None = None,
+    seed: int = 0,
+) -> Network:
+    """Return the workload of a network, ready to price and to run.
+
+    Args:
+        network: a zoo name, `file.onnx`, `file.csv` (SCALE-Sim topology), `file.pt2` or `file.py:callable`.
+        input_shape: `[NAME=]1,3,224,224`, where the file leaves sizes open.
+        weights: a .safetensors or .pt state dict for zoo names and `file.py:callable`.
+        seed: of a zoo network's random weights.
+
+    Raises:
+        InputError: if the network cannot be found, read or understood as a file.
+        UnsupportedError: if it depends on its data in a way that cannot be exported.
+
+    """
+    texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape)
+    made = load_network(
+        network, shapes=parse_shapes(texts), weights=Path(weights) if weights is not None else None, seed=seed
+    )
+    check_weights(made)
+    return made
+
+
+def trace(module: "torch.nn.Module", example_inputs: "Sequence[torch.Tensor] | torch.Tensor", *, name: str = "") -> Network:
+    """Return the workload of a torch module (evaluation mode, batch norms folded); its weights stay the module's own.
+
+    Raises:
+        InputError: if the inputs do not fit the module, or a weight is not finite.
+        UnsupportedError: if it depends on its data in a way that cannot be exported.
+
+    """
+    from picojoule.sim.numerics.torch_importer import from_module
+
+    made = fold_batch_norm(from_module(module, example_inputs, name=name))
+    check_weights(made)
+    return made
+
+
+def evaluate(
+    network: Network | str | Path,
+    hardware: Hardware,
+    *,
+    batch: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    chips: int | None = 1,
+    mapping: str = "default",
+    allow_unsupported: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Return the cost of a network on a piece of hardware.
+
+    Args:
+        network: a workload, or what `load` takes.
+        hardware: a preset's name, a YAML path, a spec or an accelerator.
+        batch: samples; counts and latency are for all of them.
+        overrides: keys of the hardware file to change, for instance `{"rows": 64}`.
+        chips: how many chips there may be; None means as many as it takes.
+        mapping: `default`.
+        allow_unsupported: price the rest when some operators are not understood; the report is then incomplete.
+        seed: of the sampled technology constants behind the ranges.
+
+    Raises:
+        InputError, UnsupportedError, InfeasibleError: as the command line's exit codes 2, 3 and 4.
+
+    """
+    made = network if isinstance(network, Network) else load(network)
+    accelerator = load_hardware(hardware, overrides)
+    return accelerator.evaluate(
+        made, batch=batch, mapping=mapping, seed=seed, chips=chips, allow_unsupported=allow_unsupported
+    )
+
+
+def run(
+    network: Network | str | Path, x: "torch.Tensor | NDArray[np.generic] | Sequence[Any]"
+) -> "torch.Tensor | tuple[torch.Tensor, ...]":
+    """Execute a network in floating point and return its output (a tuple where it has several).
+
+    `x` is one input, or a sequence of them in the network's order; arrays are taken as tensors.
+    """
+    import numpy as np
+    import torch
+
+    from picojoule.sim.numerics.executor import Executor
+
+    made = network if isinstance(network, Network) else load(network)
+    inputs = (x,) if isinstance(x, torch.Tensor | np.ndarray) else tuple(x)
+    tensors = [torch.from_numpy(np.ascontiguousarray(v)) if isinstance(v, np.ndarray) else v for v in inputs]
+    with torch.no_grad():
+        results = Executor(made).run(tensors)
+    return results[0] if len(results) == 1 else results
+
+
+_SWEEP_TOTALS = (
+    "compute_cycles",
+    "stall_cycles",
+    "latency_cycles",
+    "latency_s",
+    "interval_s",
+    "energy_pj",
+    "energy_pj_per_sample",
+    "area_mm2",
+    "chips",
+    "utilization",
+)
+
+
+def sweep(
+    network: Network | str | Path, hardware: Hardware, space: Mapping[str, Sequence[Any]], *, batch: int = 1, seed: int = 0
+) -> "pandas.DataFrame":
+    """Price every combination of the given hardware keys (full factorial, last key fastest).
+
+    Returns a DataFrame with a row per combination: the varied keys, then totals. A design that cannot hold the network
+    keeps its row, with empty totals and the reason under `infeasible`.
+
+    Raises:
+        InputError: for an empty space, an unknown key or a bad value.
+
+    """
+    import pandas
+
+    from picojoule.sim.errors import InfeasibleError
+
+    if not space or not all(len(v) for v in space.values()):
+        raise InputError("a sweep needs at least one key with at least one value, such as {'rows': [16, 32]}")
+    made = network if isinstance(network, Network) else load(network)
+    base: HardwareSpec | str | Path
+    if isinstance(hardware, str | Path):
+        base = load_spec(hardware)
+    else:
+        base = hardware if isinstance(hardware, HardwareSpec) else hardware.spec
+    rows: list[dict[str, Any]] = []
+    for values in itertools.product(*space.values()):
+        point = dict(zip(space, values, strict=True))
+        row: dict[str, Any] = dict(point)
+        try:
+            totals = load_hardware(base, point).evaluate(made, batch=batch, seed=seed).totals
+            row |= {key: totals[key] for key in _SWEEP_TOTALS} | {"infeasible": ""}
+        except InfeasibleError as error:
+            row |= dict.fromkeys(_SWEEP_TOTALS) | {"infeasible": str(error)}
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def hardware_twin(
+    module: "torch.nn.Module",
+    example_inputs: "Sequence[torch.Tensor] | torch.Tensor",
+    hardware: Hardware,
+    *,
+    calibration: "Sequence[Sequence[torch.Tensor]] | None" = None,
+    seed: int = 0,
+) -> "HardwareTwin":
+    """Return a module that is called like `module` and computes with the hardware's arithmetic.
+
+    Its parameters are the module's own: training the twin trains the module. Batch norms use their running statistics.
+
+    Args:
+        module: the network.
+        example_inputs: as for `module(*example_inputs)`; also the calibration data when none is given.
+        hardware: a preset's name, a YAML path, a spec or an accelerator.
+        calibration: batches of *training* inputs from which activation ranges are taken.
+        seed: of everything random in the hardware's arithmetic and in calibration.
+
+    """
+    from picojoule.twin import HardwareTwin
+
+    return HardwareTwin(module, example_inputs, load_hardware(hardware), calibration=calibration, seed=seed)
+
+
+def penalty(
+    module: "torch.nn.Module",
+    example_inputs: "Sequence[torch.Tensor] | torch.Tensor",
+    hardware: Hardware,
+    *,
+    metric: str = "energy_pj",
+) -> "torch.Tensor":
+    """Return a differentiable scalar that falls as the module's channels become cheap to remove; add it to your loss.
+
+    In the metric's own unit: each output channel is charged its marginal price on the hardware, weighted by a smooth
+    measure of whether it is alive (see `picojoule.penalty`). Prices are computed once per module and hardware.
+    """
+    from picojoule.penalty import cost_penalty
+
+    return cost_penalty(module, example_inputs, load_hardware(hardware), metric)

@@ -1,0 +1,270 @@
+"""What NETWORK on the command line (and the argument of `pj.load`) may be, and how its weights are read.
+
+A zoo name, `file.onnx`, `file.csv`, `file.pt2`, or `file.py:callable`; the first and last are torch modules, which can also
+be trained and compressed. ONNX and CSV are read without torch.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from picojoule.models.catalog import names as zoo_names
+from picojoule.sim.errors import InputError, PicojouleError, nearest
+from picojoule.sim.ir import Network
+from picojoule.sim.passes import fold_batch_norm
+
+if TYPE_CHECKING:
+    import torch
+
+Shapes = Mapping[str | None, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchNetwork:
+    """A torch module with example inputs; `weights` says where its values come from."""
+
+    name: str
+    module: "torch.nn.Module"
+    inputs: "tuple[torch.Tensor, ...]"
+    weights: str
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str | None, tuple[int, ...]]:
+    """Return shapes given as `1,3,224,224` or `name=1,3,224,224`; the key of an unnamed one is None.
+
+    Raises:
+        InputError: for anything but positive whole numbers.
+
+    """
+    shapes: dict[str | None, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, numbers = text.rpartition("=")
+        try:
+            sizes = tuple(int(part) for part in numbers.split(","))
+        except ValueError:
+            raise InputError(f"--input-shape takes [NAME=]1,3,224,224, got '{text}'") from None
+        if any(s < 1 for s in sizes):
+            raise InputError(f"--input-shape needs sizes of at least 1, got '{text}'")
+        shapes[name if equals else None] = sizes
+    return shapes
+
+
+def is_torch(spec: str) -> bool:
+    """Whether NETWORK names a torch module (a zoo name or `file.py:callable`)."""
+    return spec in zoo_names() or ".py:" in spec
+
+
+def load_network(
+    spec: str | Path,
+    *,
+    shapes: Shapes | None = None,
+    sample_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+) -> Network:
+    """Return the priced form of NETWORK, batch norms folded.
+
+    `sample_shape` and `classes` adapt a zoo network to a data set. `weights` is a .safetensors or .pt file of a state dict.
+
+    Raises:
+        InputError: for an unknown name, missing or unreadable file, weights that do not fit.
+
+    """
+    text = str(spec)
+    if is_torch(text):
+        made = load_torch(text, shapes=shapes, sample_shape=sample_shape, classes=classes, weights=weights, seed=seed)
+        return network_of(made)
+    path = Path(text)
+    readers = {".onnx": _load_onnx, ".csv": _load_csv, ".pt2": _load_pt2}
+    if path.suffix.lower() not in readers:
+        raise InputError(_unknown(text))
+    if weights is not None:
+        raise InputError(f"{path}: --weights belongs to zoo names and file.py:callable; this file carries its own weights")
+    return fold_batch_norm(readers[path.suffix.lower()](path, shapes or {}))
+
+
+def network_of(made: TorchNetwork, *, fold: bool = True) -> Network:
+    """Return the workload of a torch network."""
+    from picojoule.sim.numerics.torch_importer import from_module
+
+    network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
+    return fold_batch_norm(network) if fold else network
+
+
+def load_torch(
+    spec: str,
+    *,
+    shapes: Shapes | None = None,
+    sample_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+) -> TorchNetwork:
+    """Return the torch module that NETWORK names, in evaluation mode.
+
+    Raises:
+        InputError: if it is no torch module, or cannot be made.
+
+    """
+    if ".py:" in spec:
+        made = _from_python(spec, shapes)
+    elif spec in zoo_names():
+        made = _from_zoo(spec, shapes, sample_shape, classes, seed)
+    else:
+        raise InputError(f"'{spec}' is no torch network; this needs a zoo name or file.py:callable")
+    if weights is not None:
+        load_weights(made.module, weights)
+        made = TorchNetwork(name=made.name, module=made.module, inputs=made.inputs, weights=f"file {weights.name}")
+    made.module.eval()
+    return made
+
+
+def _unknown(text: str) -> str:
+    known = zoo_names()
+    return (
+        f"unknown network '{text}'{nearest(text, list(known))} Give a zoo name ({', '.join(known)}), "
+        "file.onnx, file.csv, file.pt2 or file.py:callable"
+    )
+
+
+def _load_onnx(path: Path, shapes: Shapes) -> Network:
+    from picojoule.sim.importers.onnx_graph import load_onnx
+
+    return load_onnx(path, input_shapes=shapes)
+
+
+def _load_csv(path: Path, shapes: Shapes) -> Network:
+    from picojoule.sim.importers.scalesim_csv import load_csv
+
+    if shapes:
+        raise InputError(f"{path}: a topology CSV states its own sizes; leave out --input-shape")
+    return load_csv(path)
+
+
+def _load_pt2(path: Path, shapes: Shapes) -> Network:
+    from picojoule.sim.numerics.pt2 import load_pt2
+
+    if shapes:
+        raise InputError(f"{path}: an exported program has its own input shapes; leave out --input-shape")
+    return load_pt2(path)
+
+
+def _from_zoo(
+    name: str, shapes: Shapes | None, sample_shape: tuple[int, ...] | None, classes: int | None, seed: int
+) -> TorchNetwork:
+    from picojoule.models.zoo import build, example_inputs
+
+    if shapes:
+        if set(shapes) != {None} or len(shapes[None]) < 2:
+            raise InputError(f"'{name}' has one input: give --input-shape 1,C,H,W without a name")
+        sample_shape = shapes[None][1:]
+    module = build(name, input_shape=sample_shape, classes=classes, seed=seed)
+    return TorchNetwork(name=name, module=module, inputs=example_inputs(name, input_shape=sample_shape), weights="random")
+
+
+def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
+    import torch
+
+    file, _, attribute = spec.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a Python file with a function '{attribute}'")
+    function = getattr(_import_file(path), attribute, None)
+    if not callable(function):
+        raise InputError(f"{path}: has no function '{attribute}'; it must return a torch.nn.Module")
+    try:
+        made = function()
+    except PicojouleError:
+        raise
+    except Exception as error:  # the user's own code may fail in any way; name it and where
+        raise InputError(f"{path}: {attribute}() failed: {type(error).__name__}: {error}") from error
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(
+            f"{path}: {attribute}() must return a torch.nn.Module or (Module, example inputs), got {type(made).__name__}"
+        )
+    if shapes:
+        inputs = tuple(torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes.values())
+    if inputs is None:
+        raise InputError(
+            f"{path}: {attribute}() returns no example inputs; return (module, inputs) or give --input-shape 1,3,224,224"
+        )
+    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    return TorchNetwork(name=f"{path.stem}.{attribute}", module=module, inputs=inputs, weights="module")
+
+
+def _import_file(path: Path) -> Any:
+    """Import a user's file with its folder first on the path, as running it as a script would."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
+        return loaded
+    found = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[path.stem] = module
+    try:
+        found.loader.exec_module(module)
+    except PicojouleError:
+        raise
+    except Exception as error:  # the user's own code may fail in any way; name it and where
+        del sys.modules[path.stem]
+        raise InputError(f"{path}: importing it failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def read_state(path: Path) -> "dict[str, torch.Tensor]":
+    """Return the tensors of a .safetensors or .pt file; a .pt file may hold tensors only.
+
+    Raises:
+        InputError: if the file is missing, torn, or holds anything else (pickled objects are never loaded).
+
+    """
+    import torch
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected .safetensors or .pt weights")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many kinds for a torn file
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path}: cannot be read as weights: {first}; save a state dict of tensors (safetensors is safest)"
+        ) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise InputError(f"{path}: must hold a state dict of tensors, got {type(state).__name__}")
+    return state
+
+
+def load_weights(module: "torch.nn.Module", path: Path) -> None:
+    """Load a state dict into a module; every tensor must fit.
+
+    Raises:
+        InputError: naming the first tensor that is missing, unknown or of another shape.
+
+    """
+    state = read_state(path)
+    own = module.state_dict()
+    for key, value in own.items():
+        if key not in state:
+            if key.endswith("num_batches_tracked"):
+                continue
+            raise InputError(f"{path}: has no tensor '{key}'{nearest(key, list(state))}")
+        if state[key].shape != value.shape:
+            raise InputError(f"{path}: tensor '{key}' is {list(state[key].shape)}, the network needs {list(value.shape)}")
+    unknown = [k for k in state if k not in own]
+    if unknown:
+        raise InputError(f"{path}: tensor '{unknown[0]}' is not in the network{nearest(unknown[0], list(own))}")
+    module.load_state_dict(state, strict=False)
