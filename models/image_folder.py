@@ -10,12 +10,14 @@ passed over.
 """
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from picojoule.models.readers import MAX_SIDE, MAX_VALUES, RawImages
 from picojoule.sim.errors import InputError
@@ -83,31 +85,37 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _opened(pillow: Any, path: Path) -> Any:
-    """Return an image with its header read and its size within bounds; pixels are not decoded yet."""
-    image = pillow.open(path, formats=("PNG", "JPEG"))
-    if max(image.size) > MAX_SIDE:
-        raise InputError(f"{path}: images may be at most {MAX_SIDE} pixels on a side, got {image.size}")
-    if image.mode not in _GREY + _COLOUR:
-        raise InputError(f"{path}: pixels of kind {image.mode} are not read; convert to 8-bit grey or RGB")
-    return image
-
-
-def _guarded(pillow: Any, path: Path, mode: str | None) -> Any:
-    """Return the image's (mode, size) for mode None, else its pixels in that mode; InputError names a bad file."""
+@contextmanager
+def _opened(pillow: Any, path: Path) -> Iterator[Any]:
+    """Yield an image with its header read and its size within bounds; InputError names a bad file."""
     try:
-        with _opened(pillow, path) as image:
-            return (image.mode, image.size) if mode is None else np.asarray(image.convert(mode), dtype=np.uint8)
+        with pillow.open(path, formats=("PNG", "JPEG")) as image:
+            if max(image.size) > MAX_SIDE:
+                raise InputError(f"{path}: images may be at most {MAX_SIDE} pixels on a side, got {image.size}")
+            if image.mode not in _GREY + _COLOUR:
+                raise InputError(f"{path}: pixels of kind {image.mode} are not read; convert to 8-bit grey or RGB")
+            yield image
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise InputError(f"{path} is torn or not a PNG or JPEG image: {error}") from error
 
 
-def _mode(pillow: Any, paths: Iterable[Path]) -> str:
+def _head(pillow: Any, path: Path) -> tuple[str, tuple[int, int]]:
+    """Return kind of pixels and (width, height), without decoding."""
+    with _opened(pillow, path) as image:
+        return image.mode, image.size
+
+
+def _pixels(pillow: Any, path: Path, mode: str) -> NDArray[np.uint8]:
+    """Return [height, width] for mode L, [height, width, 3] for RGB."""
+    with _opened(pillow, path) as image:
+        return np.asarray(image.convert(mode), dtype=np.uint8)
+
+
+def _mode(pillow: Any, paths: list[Path]) -> str:
     """Return L if every image is grey, else RGB, having checked that all have one size and fit in memory together."""
-    paths = list(paths)
-    heads = [_guarded(pillow, path, None) for path in paths]
+    heads = [_head(pillow, path) for path in paths]
     first = heads[0][1]
     for path, (_, size) in zip(paths, heads, strict=True):
         if size != first:
@@ -122,7 +130,7 @@ def _mode(pillow: Any, paths: Iterable[Path]) -> str:
 
 
 def _part(pillow: Any, files: dict[str, list[Path]], names: tuple[str, ...], mode: str) -> RawImages:
-    pixels = np.stack([_guarded(pillow, path, mode) for group in files.values() for path in group])
+    pixels = np.stack([_pixels(pillow, path, mode) for group in files.values() for path in group])
     pixels = pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     labels = np.repeat([names.index(name) for name in files], [len(group) for group in files.values()])
     return RawImages(pixels=pixels, labels=labels)

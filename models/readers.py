@@ -133,9 +133,7 @@ def _idx_home(folder: Path) -> Path:
     if len(homes) > 1:
         raise InputError(f"{folder} holds several data sets ({', '.join(map(str, homes))}); name one of them")
     if not homes:
-        raise InputError(
-            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz, nor do its sub-folders"
-        )
+        raise InputError(f"neither {folder} nor a folder in it holds train-images-idx3-ubyte or the same with .gz")
     return homes[0]
 
 

@@ -6,9 +6,9 @@ constants are ISAAC's.
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.sim.errors import InfeasibleError, UnsupportedError
@@ -120,6 +120,13 @@ class ReramSpec(HardwareSpec):
         default=PowerPolicy.USED_TILES, strict=False, description="which power flows all the time"
     )
 
+    @model_validator(mode="after")
+    def _signed_adc(self) -> Self:
+        signed = self.encoding is Encoding.DIFFERENTIAL or self.signed_inputs is SignedInputs.BIPOLAR
+        if signed and self.adc_bits < 2:
+            raise ValueError("adc_bits must be at least 2 where column sums have a sign (differential, bipolar)")
+        return self
+
     @property
     def native_weight(self) -> NumberFormat:
         """Format of weights that nothing else sets."""
@@ -167,11 +174,11 @@ def input_width(form: NumberFormat, where: str) -> tuple[int, bool]:
 
 def _width(form: NumberFormat, bits: int, what: str) -> int:
     if not form.is_integer:
-        raise UnsupportedError(f"{what} cannot be held in crossbars, which take integers; use int2 to int{MOST_BITS}")
+        raise UnsupportedError(f"{what} cannot be multiplied here, crossbars take integers; use int2 to int{MOST_BITS}")
     if form.kind in (FormatKind.TERNARY, FormatKind.BINARY) or (form.signed and bits < 2):
         return 2
     if bits > MOST_BITS:
-        raise InfeasibleError(f"{what} are wider than the {MOST_BITS} bits crossbars take; quantise to int{MOST_BITS} or fewer")
+        raise InfeasibleError(f"{what} have {bits} bits but crossbars take at most {MOST_BITS}; quantise to fewer")
     return bits
 
 

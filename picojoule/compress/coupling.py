@@ -91,9 +91,12 @@ class Coupling:
         slices: list[list[Slice]] = [[] for _ in range(self.count)]
         for name, axes in self.tensors.items():
             for axis, labels in enumerate(axes):
-                for number in np.unique(labels[labels >= 0]):
-                    indices = tuple(int(i) for i in np.flatnonzero(labels == number))
-                    slices[number].append(Slice(tensor=name, axis=axis, indices=indices))
+                order = np.argsort(labels, kind="stable")
+                starts = np.flatnonzero(np.diff(labels[order], prepend=FROZEN - 1))
+                for indices in np.split(order, starts[1:]):
+                    number = labels[indices[0]]
+                    if number >= 0:
+                        slices[number].append(Slice(tensor=name, axis=axis, indices=tuple(indices.tolist())))
         makers: list[list[str]] = [[] for _ in range(self.count)]
         readers: list[list[str]] = [[] for _ in range(self.count)]
         gammas: set[str] = set()
@@ -118,6 +121,8 @@ class Coupling:
     def keep_at_least(self, keep: NDArray[np.bool_], score: NDArray[np.float64], minimum: int) -> NDArray[np.bool_]:
         """Return `keep` with the best-scored groups revived until every axis keeps `minimum` indices (or all it has)."""
         result = keep.copy()
+        if not self.count:
+            return result
         for axes in self.tensors.values():
             for labels in axes:
                 missing = min(minimum, len(labels)) - int(np.count_nonzero((labels < 0) | result[labels]))
@@ -132,7 +137,8 @@ class Coupling:
 
 def weighted(layer: Layer) -> bool:
     """Whether a layer multiplies with trained (or fixed) weights."""
-    return layer.op in MAC_OPS and layer.operands[1].kind is not OperandKind.ACTIVATION
+    kinds = [o.kind is OperandKind.ACTIVATION for o in layer.operands[:2]]
+    return layer.op in MAC_OPS and kinds == [True, False]
 
 
 def channel_axis(layer: Layer) -> int:

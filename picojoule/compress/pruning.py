@@ -41,7 +41,10 @@ def prune_network(network: Network, keep: NDArray[np.bool_], coupling: Coupling 
     if keep.shape != (coupling.count,):
         raise InputError(f"{network.name} has {coupling.count} channel groups; keep must have one flag for each")
     values = {name: kept_indices(axes, keep) for name, axes in coupling.values.items()}
-    tensors = {name: kept_indices(axes, keep) for name, axes in coupling.tensors.items()}
+    tensors = {
+        (name, tuple(len(labels) for labels in axes)): kept_indices(axes, keep)
+        for name, axes in coupling.tensors.items()
+    }
     inputs = tuple(_result(r, values[r.name]) for r in network.inputs)
     layers = []
     for layer in network.layers:
@@ -74,11 +77,17 @@ def _result(result: Result, kept: Kept) -> Result:
     return replace(result, type=_type(result.type, kept))
 
 
-def _operand(layer: Layer, position: int, operand: Operand, values: dict[str, Kept], tensors: dict[str, Kept]) -> Operand:
+def _operand(
+    layer: Layer,
+    position: int,
+    operand: Operand,
+    values: dict[str, Kept],
+    tensors: dict[tuple[str, tuple[int, ...]], Kept],
+) -> Operand:
     if operand.kind is OperandKind.ACTIVATION:
         return replace(operand, type=_type(operand.type, values[operand.name]))
-    kept = tensors[operand.name]
-    if len(kept) != len(operand.shape) or all(len(k) == s for k, s in zip(kept, operand.shape, strict=True)):
+    kept = tensors.get((operand.name, operand.shape))
+    if kept is None or all(len(k) == s for k, s in zip(kept, operand.shape, strict=True)):
         return operand
     step = operand.step
     if step is not None and len(step) > 1 and position == 1:

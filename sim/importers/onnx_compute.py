@@ -318,7 +318,8 @@ def batch_norm(scope: Scope, node: Node) -> Results:
         raise UnhandledError("it normalises with the statistics of the batch")
     scope.single(node)
     x = scope.operand(node, 0)
-    others = [scope.weight(node, i) for i in range(1, 5)]
+    trained = [scope.weight(node, i) for i in (1, 2)]
+    others = [*trained, *(scope.operand(node, i) for i in (3, 4))]  # mean and variance are measured, not trained
     _check_channels(scope, node, x, others)
     attributes = at.NormAttributes(kind=at.NormKind.BATCH, epsilon=node.real("epsilon", 1e-5))
     return scope.emit(node, Op.NORM, [x, *others], attributes)

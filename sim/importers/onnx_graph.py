@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from picojoule.sim.attributes import Op, OpaqueAttributes
 from picojoule.sim.builder import NetworkBuilder
-from picojoule.sim.errors import InputError, UnsupportedError
+from picojoule.sim.errors import InputError, PicojouleError, UnsupportedError
 from picojoule.sim.importers.onnx_batch import first_conflict
 from picojoule.sim.importers.onnx_constants import fold, shape_value
 from picojoule.sim.importers.onnx_file import default_opset, numpy_dtype, read_model, tensor_weights
@@ -32,7 +33,7 @@ _NEWEST_OPSET = 26
 _BOOLEAN_OPS = frozenset(
     {"Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
 )
-_MALFORMED = (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError)
+_MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """What numpy and Python raise over a node whose attributes or shapes are wrong."""
 
 
@@ -51,9 +52,18 @@ def load_onnx(
     """
     path = Path(path)
     model = read_model(path)
+    try:
+        return _network(path, model, input_shapes or {}, name or path.stem)
+    except PicojouleError:
+        raise
+    except _MALFORMED as error:  # names that are no text, attributes of the wrong type: the parser lets them through
+        raise InputError(f"{path}: the file is damaged ({error}); check it with onnx.checker") from error
+
+
+def _network(path: Path, model: Any, shapes: Mapping[str | None, tuple[int, ...]], name: str) -> Network:  # noqa: ANN401
     inputs = declared_inputs(model.graph, path.name)
-    resolved = resolve_inputs(inputs, input_shapes or {}, path.name)
-    walk = _Walk(path, model, resolved, name or path.stem)
+    resolved = resolve_inputs(inputs, shapes, path.name)
+    walk = _Walk(path, model, resolved, name)
     for declared in inputs:
         made = walk.scope.builder.input(declared.name, resolved.types[declared.name])
         walk.define(declared.name, made, numpy_dtype(declared.data_type or 1, path.name))
@@ -184,10 +194,10 @@ class _Walk:
             except UnhandledError as reason:
                 del scope.builder.layers[before:]
                 return self._opaque(node, proto, str(reason))
-        except (InputError, UnsupportedError):
+        except PicojouleError:
             raise
         except _MALFORMED as error:
-            raise InputError(f"{scope.where(node)} is malformed ({error}); check the file with onnx.checker") from None
+            raise InputError(f"{scope.where(node)} is malformed ({error}); check the file with onnx.checker") from error
 
     def _known(self, node: Node, proto: Any) -> Sequence[Value | None] | None:
         """Return results that need no layer: shapes, folded constants, and branches whose condition is known."""
@@ -217,7 +227,7 @@ class _Walk:
             return [scope.values[o.name] for o in body.output]
         return fold(node, fixed)
 
-    def _opaque(self, node: Node, proto: Any, reason: str) -> Sequence[Value] | None:
+    def _opaque(self, node: Node, proto: Any, reason: str) -> Sequence[Value | None] | None:
         """Add an opaque layer, or refuse the node where nobody knows the shapes of its results."""
         scope = self.scope
         read = [scope.values[n] for n in dict.fromkeys((*node.inputs, *_captured(proto))) if n]
@@ -229,10 +239,20 @@ class _Walk:
         if len(known) != len(names) or not names:
             self._refuse(node, reason)
             return None
-        made = iter(
-            scope.builder.opaque(_full_name(node), operands, known, name=node.name, source=node.source, reason=reason)
+        original = _full_name(node)
+        made = scope.builder.add(
+            Op.OPAQUE,
+            operands,
+            OpaqueAttributes(original=original),
+            name=node.name,
+            source=node.source,
+            types=known,
+            value_names=names,
         )
-        return [next(made) if n else operands[0] for n in node.outputs]
+        layer = scope.builder.layers[-1].name
+        scope.builder.unsupported.append(Unsupported(op=original, layer=layer, where=node.source, reason=reason))
+        by_name = dict(zip(names, made, strict=True))
+        return [by_name.get(n) for n in node.outputs]
 
     def _opaque_type(self, name: str, operands: Sequence[Operand], batch: int | None) -> TensorType | None:
         shape = self.oracle.shape(name)
@@ -295,9 +315,7 @@ class _Walk:
         conflict = first_conflict(network)
         if conflict is None:
             return network
-        note = (
-            f"the graph is written for one sample from layer '{conflict}' on; larger batches are not exact"
-        )
+        note = f"the graph is written for one sample from layer '{conflict}' on; larger batches are not exact"
         return replace(network, notes=(*network.notes, note))
 
 

@@ -12,7 +12,7 @@ BATCH_NAMES = frozenset({"n", "b", "batch", "batch_size", "batchsize", "batch_di
 """What exporters call the batch."""
 LARGEST_SIZE = 2**31 - 1
 """One axis beyond this overflows what accelerators address."""
-_IMAGE_SIDE = 224
+_CHANNELS, _IMAGE_SIDE = 3, 224
 _LENGTH = 128
 
 
@@ -78,7 +78,7 @@ def resolve_inputs(
     axes = {i.name: _batch_axis(i) for i in inputs}
     symbols = {d: 1 for i in inputs for a, d in enumerate(i.dims or ()) if isinstance(d, str) and a == axes[i.name]}
     notes: list[str] = []
-    batched = _fixed_batch(inputs, shapes)
+    batched = _fixed_batch(inputs, shapes) if all(a is None for a in axes.values()) else None
     if batched:
         notes.append(f"the graph is fixed to batch {batched}; counts are for that batch")
     types = {}
@@ -137,7 +137,7 @@ def _fixed_batch(inputs: Sequence[GraphInput], shapes: Mapping[str, tuple[int, .
 
 def _declared_sizes(declared: GraphInput, axis: int | None, symbols: Mapping[str, int], file: str) -> Ints:
     if declared.dims is None:
-        example = ",".join(["1", "3", str(_IMAGE_SIDE), str(_IMAGE_SIDE)])
+        example = f"1,{_CHANNELS},{_IMAGE_SIDE},{_IMAGE_SIDE}"
         raise InputError(
             f"{file}: input '{declared.name}' declares no shape; give it, for instance "
             f"--input-shape {declared.name}={example}"
@@ -149,7 +149,7 @@ def _declared_sizes(declared: GraphInput, axis: int | None, symbols: Mapping[str
     if None in sizes:
         missing = sizes.index(None)
         named = f" ('{declared.dims[missing]}')" if declared.dims[missing] else ""
-        example = ",".join(str(s if s is not None else _example(declared.dims)) for s in sizes)
+        example = ",".join(str(_example(i, declared.dims) if s is None else s) for i, s in enumerate(sizes))
         raise InputError(
             f"{file}: input '{declared.name}' leaves axis {missing}{named} open; give its shape, for instance "
             f"--input-shape {declared.name}={example}"
@@ -157,8 +157,11 @@ def _declared_sizes(declared: GraphInput, axis: int | None, symbols: Mapping[str
     return tuple(s for s in sizes if s is not None)
 
 
-def _example(dims: Sequence[int | str | None]) -> int:
-    return _IMAGE_SIDE if len(dims) == 4 else _LENGTH
+def _example(axis: int, dims: Sequence[int | str | None]) -> int:
+    """Return a size to show: of an image [batch, channels, height, width], else of a sequence."""
+    if len(dims) != 4:
+        return _LENGTH
+    return _CHANNELS if axis == 1 else _IMAGE_SIDE
 
 
 def _given_sizes(declared: GraphInput, shape: tuple[int, ...], axis: int | None, notes: list[str], file: str) -> Ints:

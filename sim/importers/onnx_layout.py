@@ -104,7 +104,7 @@ def transpose(scope: Scope, node: Node) -> Results:
 def concatenate(scope: Scope, node: Node) -> Results:
     """Concat; fixed pieces are repeated for every sample."""
     values = [scope.value(node, i) for i in range(len(node.inputs))]
-    axis = scope.axis(node, node.integer("axis", 0), len(values[0].shape))
+    axis = scope.axis(node, int(node.attributes["axis"]), len(values[0].shape))
     batches = [v.type.batch_axis for v in values if isinstance(v, Operand) and v.type.batch_axis is not None]
     operands = []
     for value in values:

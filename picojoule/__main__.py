@@ -1,0 +1,5 @@
+"""`python -m picojoule`."""
+
+from picojoule.cli import main
+
+main()

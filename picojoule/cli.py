@@ -1,0 +1,366 @@
+"""The command line. Thin: reads words, calls the library, prints one document; errors become one sentence and a code.
+
+Exit codes: 0 ok, 1 our bug, 2 bad input, 3 unsupported, 4 a valid design that cannot hold this network, 130 interrupted.
+Results go to stdout, progress and messages to stderr.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from picojoule.sim.errors import InputError, PicojouleError
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What a compressed neural network costs, and how accurate it is, on a piece of hardware.",
+)
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+class ListFormat(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+_NETWORK_HELP = "Zoo name, file.onnx, file.csv (SCALE-Sim), file.pt2, or file.py:callable."
+NetworkArgument = Annotated[str, typer.Argument(help=_NETWORK_HELP, metavar="NETWORK")]
+HardwareOption = Annotated[str, typer.Option("--hardware", "-H", help="Preset name or YAML file.", metavar="HW")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a hardware key.", metavar="KEY=VALUE")]
+ShapeOption = Annotated[
+    list[str] | None, typer.Option("--input-shape", help="For inputs of open size.", metavar="[NAME=]1,3,224,224")
+]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="State dict: .safetensors or .pt.")]
+PlanOption = Annotated[Path | None, typer.Option("--compression", help="PLAN.yaml to apply.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="digits, fashion-mini, idx:DIR, cifar10:DIR or images:DIR.", metavar="DATA")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for report, tables and figures.")]
+AllowOption = Annotated[
+    bool, typer.Option("--allow-unsupported", help="Price the rest and mark the result INCOMPLETE.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="What stdout gets.")]
+ListFormatOption = Annotated[ListFormat, typer.Option("--format", help="What stdout gets.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if not version and context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+    if version:
+        from importlib.metadata import version as installed
+
+        sys.stdout.write(f"picojoule {installed('picojoule')}\n")
+        raise typer.Exit
+
+
+@app.command()
+def evaluate(
+    network: NetworkArgument,
+    hardware: HardwareOption,
+    set_: SetOption = None,
+    input_shape: ShapeOption = None,
+    batch: Annotated[int, typer.Option("--batch", help="Samples; counts and latency are for all of them.")] = 1,
+    chips: Annotated[str, typer.Option("--chips", help="How many chips there may be.", metavar="N|auto")] = "1",
+    weights: WeightsOption = None,
+    compression: PlanOption = None,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="Measure test accuracy too (needs --data).")] = False,
+    data: DataOption = None,
+    out: OutOption = None,
+    format_: FormatOption = Format.TABLE,
+    allow_unsupported: AllowOption = False,
+    mapping: Annotated[str, typer.Option("--mapping", help="How layers are mapped.", metavar="default|search")] = "default",
+    seed: SeedOption = 0,
+) -> None:
+    """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
+    from picojoule.evaluate import Request, run_request
+
+    request = Request(
+        network=network,
+        hardware=hardware,
+        overrides=_overrides(set_),
+        input_shapes=tuple(input_shape or ()),
+        batch=batch,
+        chips=_chips(chips),
+        weights=weights,
+        compression=compression,
+        accuracy=accuracy,
+        data=data,
+        allow_unsupported=allow_unsupported,
+        mapping=mapping,
+        seed=seed,
+    )
+    with _progress("test samples") as progress:
+        report = run_request(request, progress=progress)
+    if out is not None:
+        report.save(out)
+        _say(f"saved to {out}")
+    if format_ is Format.JSON:
+        _write(report.to_json())
+    elif format_ is Format.CSV:
+        sys.stdout.write(report.to_csv())
+    else:
+        from picojoule.tables import report_view
+
+        _show(report_view(report))
+
+
+@app.command()
+def coverage(
+    network: NetworkArgument,
+    input_shape: ShapeOption = None,
+    weights: WeightsOption = None,
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
+    """List what a network consists of and whatever in it is not understood, before any hardware is chosen."""
+    from picojoule.evaluate import coverage_document, coverage_rows
+    from picojoule.networks import load_network, parse_shapes
+
+    made = load_network(network, shapes=parse_shapes(tuple(input_shape or ())), weights=weights)
+    document = coverage_document(made)
+    if format_ is ListFormat.JSON:
+        _write(json.dumps(document, indent=1, allow_nan=False))
+        return
+    from picojoule.tables import objects_table
+
+    title = f"{made.name}: {document['macs']:,} MACs, {made.parameters:,} parameters, {document['bytes_priced']:.1%} of bytes priced"
+    _show(objects_table(coverage_rows(document), title=title))
+    for item in document["unsupported"]:
+        _show(f"not understood: {item['op']} at {item['where']} ({item['bytes_share']:.1%} of bytes): {item['reason']}")
+    for note in document["notes"]:
+        _show(f"note: {note}")
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(help="Two or more folders made with --out.", metavar="RUN RUN...")]) -> None:
+    """Say how likely one run costs less energy than another, given how uncertain the technology constants are."""
+    from picojoule.comparison import compare_runs
+    from picojoule.tables import objects_table
+
+    _show(objects_table(compare_runs(runs)))
+
+
+@app.command()
+def compress(
+    network: NetworkArgument,
+    method: Annotated[str, typer.Option("--method", help="See `picojoule methods`.", metavar="NAME")],
+    hardware: HardwareOption,
+    data: Annotated[str, typer.Option("--data", help="digits, fashion-mini, idx:DIR, cifar10:DIR or images:DIR.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for plan.yaml, model.safetensors and reports.")],
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Share of the original cost to reach.", metavar="energy=0.5")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="Change a setting of the method.", metavar="KEY=VALUE")
+    ] = None,
+    weights: WeightsOption = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=0, help="Of the method's training.")] = None,
+    pretrain: Annotated[
+        int, typer.Option("--pretrain", min=0, help="Epochs of ordinary training first, when the weights are random.")
+    ] = 5,
+    seed: SeedOption = 0,
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
+    """Compress a network for a piece of hardware: train it, shrink it, and write what `evaluate --compression` reads."""
+    from picojoule.compressing import CompressionRequest, run_compression
+
+    request = CompressionRequest(
+        network=network,
+        method=method,
+        hardware=hardware,
+        data=data,
+        out=out,
+        budget=budget,
+        options=_overrides(option),
+        weights=weights,
+        epochs=epochs,
+        pretrain=pretrain,
+        seed=seed,
+    )
+    document = run_compression(request, say=_say)
+    if format_ is ListFormat.JSON:
+        _write(json.dumps(document, indent=1, allow_nan=False))
+        return
+    from picojoule.tables import objects_table
+
+    _show(objects_table(document["stages"], title=f"{document['network']} with {document['method']} on {document['hardware']}"))
+    _show(f"plan, weights and reports: {out}")
+
+
+@app.command()
+def pareto(
+    runs: Annotated[list[Path], typer.Argument(help="Folders made with --out, or CSV tables of points.", metavar="RUN_OR_STUDY...")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pareto.csv and pareto.png.")] = None,
+    x: Annotated[str, typer.Option("--x", help="Total to make small.")] = "energy_pj_per_sample",
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
+    """Show which runs nothing else beats in both cost and accuracy."""
+    from picojoule.pareto import collect_points, front_rows, save_front
+
+    points = collect_points(runs, x)
+    rows = front_rows(points, x)
+    if out is not None:
+        save_front(points, x, out)
+        _say(f"saved to {out}")
+    _list(rows, format_)
+
+
+@app.command()
+def presets(format_: ListFormatOption = ListFormat.TABLE) -> None:
+    """List the hardware that comes with picojoule (and with plug-ins)."""
+    from picojoule.listing import preset_rows
+
+    _list(preset_rows(), format_)
+
+
+@app.command()
+def methods(format_: ListFormatOption = ListFormat.TABLE) -> None:
+    """List the compression methods."""
+    from picojoule.compress import methods as listed
+
+    _list(listed(), format_)
+
+
+@app.command()
+def validate(format_: ListFormatOption = ListFormat.TABLE) -> None:
+    """Recompute published and peer-measured figures and show our error for each."""
+    from picojoule.validation import validate_rows
+
+    _list(validate_rows(), format_)
+
+
+@app.command()
+def doctor(format_: ListFormatOption = ListFormat.TABLE) -> None:
+    """Check the installation: versions, optional packages, accelerators, presets, data sets, threads."""
+    from picojoule.listing import doctor_rows
+
+    _list(doctor_rows(), format_)
+
+
+def _overrides(texts: Sequence[str] | None) -> dict[str, Any]:
+    from picojoule.sim.hardware import parse_override
+
+    return dict(parse_override(text) for text in texts or ())
+
+
+def _chips(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--chips takes a whole number of at least 1, or 'auto', got '{text}'")
+    return int(text)
+
+
+def _list(rows: Sequence[Mapping[str, Any]], format_: ListFormat) -> None:
+    if format_ is ListFormat.JSON:
+        _write(json.dumps([dict(r) for r in rows], indent=1, allow_nan=False))
+        return
+    from picojoule.tables import objects_table
+
+    _show(objects_table(rows))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _show(what: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=120)  # a file or pipe has no width of its own
+    console.print(what, soft_wrap=isinstance(what, str))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+class _progress:  # noqa: N801 - used as a word: with _progress(...)
+    """A progress bar on stderr; silent when stderr is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._what, self._task = what, None
+
+    def __enter__(self) -> "_progress":
+        self._bar.start()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._task is None:
+            self._task: Any = self._bar.add_task(self._what, total=total)
+        self._bar.update(self._task, completed=done)
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; the console script."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [w for w in words if w != "--debug"]
+    sys.exit(_run(words, debug))
+
+
+def _run(words: list[str], debug: bool) -> int:
+    try:
+        result = typer.main.get_command(app).main(args=words, prog_name="picojoule", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _fail(f"{message.rstrip('.')}; see `picojoule {_command(words)}--help`", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, for instance `| head`
+        return 0
+    except PicojouleError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except Exception as error:  # whatever else escapes is a bug of ours
+        if debug:
+            raise
+        return _fail(f"bug in picojoule: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _command(words: Sequence[str]) -> str:
+    names = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    return next((f"{w} " for w in words if w in names), "")
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"picojoule: {' '.join(sentence.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Compares saved runs under the uncertainty of the technology constants, sampled jointly."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from picojoule.sim.errors import InputError
+from picojoule.sim.files import read_bounded
+from picojoule.sim.technology import all_constants, deciding_constant, probability_less
+
+_LIMIT_BYTES = 256 << 20
+
+
+def compare_runs(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return a row per pair of runs: energies per sample, P(first costs less), and the constant that decides.
+
+    Raises:
+        InputError: for fewer than two runs, or one that `evaluate --out` did not write.
+
+    """
+    if len(runs) < 2:
+        raise InputError("compare needs at least two runs made with `evaluate --out`")
+    bills = [_bill(run) for run in runs]
+    rows = []
+    for i, (name_a, a) in enumerate(bills):
+        for name_b, b in bills[i + 1 :]:
+            rows.append(
+                {
+                    "a": name_a,
+                    "b": name_b,
+                    "a_pj_per_sample": sum(a.values()),
+                    "b_pj_per_sample": sum(b.values()),
+                    "p_a_less": probability_less(a, b),
+                    "decided_by": deciding_constant(a, b),
+                }
+            )
+    return rows
+
+
+def _bill(run: Path) -> tuple[str, dict[str, float]]:
+    table = run / "components.csv"
+    try:
+        text = read_bounded(table, _LIMIT_BYTES, "the components.csv of `evaluate --out`").decode()
+        document = json.loads(read_bounded(run / "report.json", _LIMIT_BYTES, "the report.json of `evaluate --out`"))
+        batch = int(document["network"]["batch"])
+        bill: dict[str, float] = {}
+        for row in csv.DictReader(text.splitlines()):
+            if row["metric"] == "energy":
+                bill[row["source"]] = bill.get(row["source"], 0.0) + float(row["value"]) / batch
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        raise InputError(f"{run}: not a run of picojoule (torn or edited?); run `evaluate --out` again") from None
+    known = all_constants()
+    for key in bill:
+        for name in key.split("*"):
+            if name not in known:
+                raise InputError(f"{table}: priced by constant '{name}', which this version does not have; run it again")
+    return run.name, bill

@@ -1,0 +1,144 @@
+"""Which points nothing else beats: non-dominated sets of runs, as tables and as a figure."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from picojoule.sim.errors import InputError, nearest
+from picojoule.sim.files import read_bounded, write_atomic
+from picojoule.sim.report import rows_to_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LIMIT_BYTES = 256 << 20
+_UNITS = {"energy": ("µJ", 1e-6), "latency_s": ("ms", 1e3), "interval_s": ("ms", 1e3)}
+
+
+def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows of `costs` [points, objectives], all to be small, no other row dominates.
+
+    A row dominates another if it is nowhere worse and somewhere better; equal rows do not dominate each other. A row with a
+    NaN is never on the front.
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    usable = ~np.isnan(values).any(axis=1)
+    keep = usable.copy()
+    for i in np.flatnonzero(usable):
+        others = values[usable]
+        keep[i] = not ((others <= values[i]).all(axis=1) & (others < values[i]).any(axis=1)).any()
+    return keep
+
+
+def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
+    """Return points {run, target, accuracy, x} from run folders (report.json) and CSV tables such as the demo's.
+
+    Raises:
+        InputError: for a missing or torn file, an unknown total, or a run without accuracy.
+
+    """
+    points: list[dict[str, Any]] = []
+    for path in runs:
+        if path.suffix == ".csv":
+            points.extend(_from_table(path, x))
+        elif (path / "results.csv").is_file():
+            points.extend(_from_table(path / "results.csv", x))
+        else:
+            points.append(_from_report(path, x))
+    if not points:
+        raise InputError("no points to compare; give folders made with `evaluate --accuracy --out`, or a CSV of results")
+    return points
+
+
+def _from_report(folder: Path, x: str) -> dict[str, Any]:
+    path = folder / "report.json" if folder.is_dir() or not folder.suffix else folder
+    try:
+        document = json.loads(read_bounded(path, _LIMIT_BYTES, "a report.json of `evaluate --out`"))
+        totals, accuracy, name = document["totals"], document["accuracy"], document["hardware"]["name"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not a report of picojoule (torn or edited?); run `evaluate --out` again") from None
+    if accuracy is None:
+        raise InputError(f"{path}: holds no accuracy; run `evaluate` with --accuracy --data")
+    return {"run": folder.name, "target": name, "accuracy": accuracy["hardware"], x: _number(totals, x, str(path))}
+
+
+def _from_table(path: Path, x: str) -> list[dict[str, Any]]:
+    try:
+        text = read_bounded(path, _LIMIT_BYTES, "a CSV table of results").decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; expected a CSV table of results") from None
+    points = []
+    for line, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+        where = f"{path}:{line}"
+        accuracy = _number(row, "accuracy_hardware" if "accuracy_hardware" in row else "accuracy", where)
+        name = row.get("variant") or row.get("run") or f"line {line}"
+        points.append({"run": name, "target": row.get("target") or "", "accuracy": accuracy, x: _number(row, x, where)})
+    return points
+
+
+def _number(values: Mapping[str, Any], key: str, where: str) -> float:
+    if key not in values:
+        raise InputError(f"{where}: has no '{key}'{nearest(key, [str(k) for k in values])}")
+    try:
+        number = float(values[key])
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: '{key}' must be a number, got {values[key]!r}") from None
+    if not np.isfinite(number):
+        raise InputError(f"{where}: '{key}' must be finite, got {number}")
+    return number
+
+
+def front_of(points: Sequence[Mapping[str, Any]], x: str) -> list[bool]:
+    """Return for each point whether nothing beats it among the points of its own target."""
+    on_front = [False] * len(points)
+    for target in dict.fromkeys(p["target"] for p in points):
+        own = [i for i, p in enumerate(points) if p["target"] == target]
+        costs = np.array([[points[i][x], -points[i]["accuracy"]] for i in own], dtype=np.float64)
+        for i, kept in zip(own, non_dominated(costs), strict=True):
+            on_front[i] = bool(kept)
+    return on_front
+
+
+def front_rows(points: Sequence[Mapping[str, Any]], x: str) -> list[dict[str, Any]]:
+    """Return all points, cheapest first by target, with `on_front`."""
+    rows = [{**p, "on_front": kept} for p, kept in zip(points, front_of(points, x), strict=True)]
+    return sorted(rows, key=lambda r: (r["target"], r[x], -r["accuracy"]))
+
+
+def plot_front(points: Sequence[Mapping[str, Any]], x: str, axes: "Axes | None" = None, *, target: str | None = None) -> "Axes":
+    """Draw accuracy against cost, dominated points hollow and grey, the front of each target joined by steps."""
+    from picojoule.sim.report_plots import new_axes
+
+    axes = axes or new_axes(8, 5.5)
+    unit, factor = next(((u, f) for k, (u, f) in _UNITS.items() if x.startswith(k)), ("", 1.0))
+    kept = front_of(points, x)
+    targets = [target] if target is not None else list(dict.fromkeys(p["target"] for p in points))
+    for number, name in enumerate(targets):
+        colour, marker = f"C{number}", "os^Dv"[number % 5]
+        own = [(p[x] * factor, p["accuracy"] * 100, k) for p, k in zip(points, kept, strict=True) if p["target"] == name]
+        beaten = [(a, b) for a, b, k in own if not k]
+        best = sorted((a, b) for a, b, k in own if k)
+        if beaten:
+            axes.scatter(*zip(*beaten, strict=True), marker=marker, facecolors="none", edgecolors="0.6", s=30)
+        if best:
+            label = f"{name or 'runs'}: front ({len(best)} of {len(own)})"
+            axes.step(*zip(*best, strict=True), where="post", color=colour, marker=marker, label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel(x.replace("_pj", "").replace("_s", "").replace("_", " ") + (f", {unit}" if unit else ""))
+    axes.set_ylabel("accuracy on the hardware, %")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small", title="hollow grey: dominated", title_fontsize="small")
+    return axes
+
+
+def save_front(points: Sequence[Mapping[str, Any]], x: str, folder: Path) -> None:
+    """Write pareto.csv and pareto.png into `folder`."""
+    write_atomic(folder / "pareto.csv", rows_to_csv(front_rows(points, x)))
+    axes = plot_front(points, x)
+    axes.set_title("What accuracy costs")
+    axes.figure.savefig(folder / "pareto.png", dpi=120)

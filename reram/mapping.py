@@ -1,0 +1,144 @@
+"""Where a layer's weights lie: crossbars, IMAs and copies, as array functions over layers x design points.
+
+A group of a layer is a matrix of k rows (window inputs) and n outputs of K slices. Rows are cut into ceil(k / R) pieces;
+a crossbar holds floor(C / K) outputs, because the slices of a weight do not straddle crossbars. Positive and negative cells
+(differential, split) lie in crossbars of their own. Several groups that fit one crossbar are packed along its diagonal, where
+they share neither rows nor columns and so work at once. A layer has its IMAs to itself. A tensor that two layers share is
+stored twice.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from picojoule.reram.spec import ReramSpec, slices_of, steps_of
+from picojoule.sim.errors import InfeasibleError
+from picojoule.sim.gemm import Gemm
+
+Array = npt.NDArray[np.int64]
+_INT64_SAFE = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """One copy of the layers' weights in crossbars; every field is int64 of the broadcast shape.
+
+    Cells are counted over all crossbars: `row_cells` lie on wordlines in use, `block_cells` also on bitlines in use, and
+    `used_cells` hold a weight (the rest of the blocks is off the diagonal of packed groups).
+    """
+
+    crossbars: Array
+    row_tiles: Array
+    column_tiles: Array
+    packed_groups: Array
+    row_cells: Array
+    block_cells: Array
+    used_cells: Array
+
+
+def tile_weights(
+    k: npt.ArrayLike,
+    n: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    slices: npt.ArrayLike,
+    polarities: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    cols: npt.ArrayLike,
+) -> Tiling:
+    """Return how matrices k x n (`groups` of them) lie in crossbars of rows x cols; all arguments broadcast.
+
+    `slices` must be at most `cols`. Nothing is checked for int64 overflow: the caller bounds the sizes.
+    """
+    arguments = (k, n, groups, slices, polarities, rows, cols)
+    k_, n_, g, s, p, r, c = (np.asarray(a, dtype=np.int64) for a in arguments)
+    outputs = c // s
+    row_tiles, column_tiles = -(-k_ // r), -(-n_ // outputs)
+    pack = np.minimum(g, np.maximum(1, np.minimum(r // k_, outputs // n_)))
+    full, rest = np.divmod(g, pack)
+    crossbars = (full + (rest > 0)) * row_tiles * column_tiles * p
+    blocks = full * pack**2 + rest**2
+    return Tiling(
+        crossbars=crossbars,
+        row_tiles=row_tiles + 0 * crossbars,
+        column_tiles=column_tiles + 0 * crossbars,
+        packed_groups=pack + 0 * crossbars,
+        row_cells=g * k_ * column_tiles * p * c,
+        block_cells=np.where(pack > 1, blocks, g) * k_ * n_ * s * p,
+        used_cells=g * k_ * n_ * s * p,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMapping:
+    """One layer on one design: its product, formats and crossbars. `imas` holds one copy; `copies` share the positions."""
+
+    gemm: Gemm
+    weight_bits: int
+    input_bits: int
+    slices: int
+    steps: int
+    row_tiles: int
+    column_tiles: int
+    packed_groups: int
+    crossbars: int
+    row_cells: int
+    block_cells: int
+    used_cells: int
+    imas: int
+    copies: int = 1
+
+    def service_s(self, spec: ReramSpec) -> float:
+        """Return the time its crossbars are busy with all positions: one product takes `steps` reads."""
+        return -(-self.gemm.m // self.copies) * self.steps * spec.read_s
+
+
+def map_layer(gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec: ReramSpec, where: str) -> LayerMapping:
+    """Return one copy of a layer's weights on this design.
+
+    Raises:
+        InfeasibleError: if a crossbar is narrower than one weight, or the sizes leave int64.
+
+    """
+    slices = slices_of(spec, weight_bits)
+    rows, cols = spec.crossbar_rows, spec.crossbar_cols
+    if slices > cols:
+        raise InfeasibleError(
+            f"{where}: a {weight_bits}-bit weight takes {slices} cells of a row but a crossbar has {cols} columns; "
+            "widen crossbar_cols or use fewer bits"
+        )
+    if (gemm.k + rows) * (gemm.n * slices + cols) * 2 * cols * gemm.groups > _INT64_SAFE:
+        raise InfeasibleError(f"{where}: {gemm.groups} matrices of {gemm.k} x {gemm.n} weights are too many to map")
+    made = tile_weights(gemm.k, gemm.n, gemm.groups, slices, spec.polarities, rows, cols)
+    counts: dict[str, Any] = {name: int(getattr(made, name)) for name in Tiling.__slots__}
+    return LayerMapping(
+        gemm=gemm,
+        weight_bits=weight_bits,
+        input_bits=input_bits,
+        slices=slices,
+        steps=steps_of(spec, input_bits, signed),
+        imas=-(-counts["crossbars"] // spec.crossbars_per_ima),
+        **counts,
+    )
+
+
+def balanced_copies(service_s: Sequence[float], positions: Sequence[int], imas: Sequence[int], capacity: int) -> list[int]:
+    """Return copies per layer: the slowest layer gets another copy until it does not fit `capacity` IMAs.
+
+    `service_s` is the time of one copy; a layer needs no more copies than it has positions.
+    """
+    copies = [1] * len(imas)
+    left = capacity - sum(imas)
+    queue = [(-s, i) for i, s in enumerate(service_s)]
+    heapq.heapify(queue)
+    while queue:
+        _, i = heapq.heappop(queue)
+        if copies[i] >= positions[i] or imas[i] > left:
+            break
+        copies[i] += 1
+        left -= imas[i]
+        heapq.heappush(queue, (-service_s[i] / copies[i], i))
+    return copies
