@@ -93,4 +93,4 @@ def _batches(split: "Split", count: int) -> Iterator[tuple["torch.Tensor", "torc
     count = min(count, len(split.labels))
     for start in range(0, count, _BATCH):
         stop = min(count, start + _BATCH)
-        yield torch.from_numpy(split.images[start:stop]), torch.from_numpy(split.labels[start:stop])
+        yield torch.tensor(split.images[start:stop]), torch.tensor(split.labels[start:stop])

@@ -1,7 +1,8 @@
 """Silicon area of tiles and chips from ISAAC's component table, 32 nm; a chip is built whole, whatever it holds.
 
-Parts follow what the design changes: converters and sample-and-holds their number, crossbars their cells, registers the rows
-and columns they serve, the buffer its capacity. A DAC of v bits is taken 2^(v-1) times ISAAC's, as its energy.
+Parts follow what the design changes: converters and sample-and-holds their number, crossbars their cells, registers
+the rows and columns they serve, the buffer its capacity. A DAC of v bits is taken 2^(v-1) times ISAAC's, as its
+energy.
 """
 
 from picojoule.reram.energy import ACCUMULATOR_BITS, adc_factor

@@ -1,9 +1,9 @@
 """Energy by component: events of ISAAC's parts times their energies, 32 nm; every line names its technology constant.
 
-A position (one window through all crossbars of a layer) takes `steps` reads. Per read every used row is driven and every used
-column sampled and converted; a pair of ADCs shares a shift-and-add unit, which takes two codes in a step. Events follow the
-cells in use, not the crossbars occupied. Busy powers (`isaac.*.power`) are never charged beside events. Left out: writing
-cells, control, clock trees, and savings from zero inputs or weights.
+A position (one window through all crossbars of a layer) takes `steps` reads. Per read every used row is driven and
+every used column sampled and converted; a pair of ADCs shares a shift-and-add unit, which takes two codes in a step.
+Events follow the cells in use, not the crossbars occupied. Busy powers (`isaac.*.power`) are never charged beside
+events. Left out: writing cells, control, clock trees, and savings from zero inputs or weights.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,8 @@ from picojoule.sim.vector_unit import VectorWork, operation_energy
 _ISAAC_CELLS = 128 * 128
 _ISAAC_READ_NS = 100.0
 _CODES_PER_STEP = 2
-"""Codes a shift-and-add unit takes in a step: four units serve eight ADCs (and HWComponents gives half the energy a code)."""
+"""Codes a shift-and-add unit takes in a step: four units serve eight ADCs (and HWComponents gives half the energy a
+code)."""
 OUTPUT_BITS = 16
 """Bits the output registers hold for each output (256 B for the 128 outputs of an IMA)."""
 ACCUMULATOR_BITS = 32
@@ -52,7 +53,8 @@ def _columns(mapping: LayerMapping) -> int:
 def crossbar_energy(mapping: LayerMapping, spec: ReramSpec, has_bias: bool) -> list[Energy]:
     """Return the bill of a layer inside its IMAs.
 
-    A wordline pulse of v bits costs 2^(v-1) times ISAAC's 1-bit one (MNSIM's DACs double per bit), a read follows its time.
+    A wordline pulse of v bits costs 2^(v-1) times ISAAC's 1-bit one (MNSIM's DACs double per bit), a read follows its
+    time.
     """
     g = mapping.gemm
     reads = mapping.steps * g.m
@@ -111,7 +113,9 @@ def product_energy(macs: int, weight_bits: int, input_bits: int) -> list[Energy]
     ]
 
 
-def static_energy(latency_s: float, used_mm2: float, built_mm2: float, chips: int, spec: ReramSpec) -> tuple[Energy, ...]:
+def static_energy(
+    latency_s: float, used_mm2: float, built_mm2: float, chips: int, spec: ReramSpec
+) -> tuple[Energy, ...]:
     """Return what flows for as long as the network runs (see `PowerPolicy`).
 
     Leakage is that of logic per area, for all of a tile; ISAAC prints busy powers only.

@@ -1,10 +1,10 @@
 """Where a layer's weights lie: crossbars, IMAs and copies, as array functions over layers x design points.
 
-A group of a layer is a matrix of k rows (window inputs) and n outputs of K slices. Rows are cut into ceil(k / R) pieces;
-a crossbar holds floor(C / K) outputs, because the slices of a weight do not straddle crossbars. Positive and negative cells
-(differential, split) lie in crossbars of their own. Several groups that fit one crossbar are packed along its diagonal, where
-they share neither rows nor columns and so work at once. A layer has its IMAs to itself. A tensor that two layers share is
-stored twice.
+A group of a layer is a matrix of k rows (window inputs) and n outputs of K slices. Rows are cut into ceil(k / R)
+pieces; a crossbar holds floor(C / K) outputs, because the slices of a weight do not straddle crossbars. Positive and
+negative cells (differential, split) lie in crossbars of their own. Several groups that fit one crossbar are packed
+along its diagonal, where they share neither rows nor columns and so work at once. A layer has its IMAs to itself. A
+tensor that two layers share is stored twice.
 """
 
 import heapq
@@ -27,8 +27,8 @@ _INT64_SAFE = 1 << 62
 class Tiling:
     """One copy of the layers' weights in crossbars; every field is int64 of the broadcast shape.
 
-    Cells are counted over all crossbars: `row_cells` lie on wordlines in use, `block_cells` also on bitlines in use, and
-    `used_cells` hold a weight (the rest of the blocks is off the diagonal of packed groups).
+    Cells are counted over all crossbars: `row_cells` lie on wordlines in use, `block_cells` also on bitlines in use,
+    and `used_cells` hold a weight (the rest of the blocks is off the diagonal of packed groups).
     """
 
     crossbars: Array
@@ -74,7 +74,7 @@ def tile_weights(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMapping:
-    """One layer on one design: its product, formats and crossbars. `imas` holds one copy; `copies` share the positions."""
+    """One layer on one design; all counts but `copies` are of one copy, and copies share the positions."""
 
     gemm: Gemm
     weight_bits: int
@@ -125,7 +125,9 @@ def map_layer(gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec:
     )
 
 
-def balanced_copies(service_s: Sequence[float], positions: Sequence[int], imas: Sequence[int], capacity: int) -> list[int]:
+def balanced_copies(
+    service_s: Sequence[float], positions: Sequence[int], imas: Sequence[int], capacity: int
+) -> list[int]:
     """Return copies per layer: the slowest layer gets another copy until it does not fit `capacity` IMAs.
 
     `service_s` is the time of one copy; a layer needs no more copies than it has positions.

@@ -5,9 +5,10 @@ For one sample, layer l with service time S makes its results evenly between
     start = max over producers p of (start_p + first (end_p - start_p))
     end   = max(start + S, max over producers of (end_p + last S))
 
-both later by `depth`, the way through the unit. `first` is the share of p's results that the first result needs (the rows of
-its window; 1 for a fully connected layer, a product of activations, a softmax or norm over the rows), `last` the share of its
-own work that remains when the last input has arrived. Samples follow each other at the interval of the slowest stage:
+both later by `depth`, the way through the unit. `first` is the share of p's results that the first result needs (the
+rows of its window; 1 for a fully connected layer, a product of activations, a softmax or norm over the rows), `last`
+the share of its own work that remains when the last input has arrived. Samples follow each other at the interval of
+the slowest stage:
 
     latency(batch) = max(end of the last layer, interval) + (batch - 1) interval
 
@@ -48,7 +49,8 @@ _STREAMING = frozenset(
 def wait(layer: Layer, position: int) -> Wait:
     """Return how a layer waits for the operand at `position`.
 
-    Rows are axis 2 of [batch, channel, row, ...] and axis 1 of [batch, token, feature]; values of fewer axes come whole.
+    Rows are axis 2 of [batch, channel, row, ...] and axis 1 of [batch, token, feature]; values of fewer axes come
+    whole.
     """
     x = layer.operands[position].shape
     match layer.attributes:
@@ -107,7 +109,7 @@ def _pool(layer: Layer, a: PoolAttributes) -> Wait:
 
 
 def _window(rows: int, out_rows: int, reach: int, stride: int, padding: int) -> Wait:
-    """Result row o reads rows o * stride - padding onwards, `reach` of them."""
+    """Return the wait of windows of `reach` rows; result row o reads from row o * stride - padding onwards."""
     first = min(max(reach - padding, 1), rows)
     touches_last = max(0, -(-(rows - reach + padding) // stride))
     return Wait(first=first / rows, last=max(1, out_rows - touches_last) / out_rows)

@@ -1,8 +1,8 @@
 """Where each layer runs, and which values travel: layers take consecutive IMAs in network order, from tile 0 of chip 0.
 
-What crossbars do not run stays in the tiles that made its (largest) operand, or goes to the host. A value is sent once to each
-place that reads it: by the routers where it enters other tiles, by the link where it enters another chip or the host. Partial
-sums of a layer that spans tiles are left out, so are hops beyond the first.
+What crossbars do not run stays in the tiles that made its (largest) operand, or goes to the host. A value is sent
+once to each place that reads it: by the routers where it enters other tiles, by the link where it enters another chip
+or the host. Partial sums of a layer that spans tiles are left out, so are hops beyond the first.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,9 @@ class Placement:
     chips: int
 
 
-def place(network: Network, units: Mapping[str, str], maps: Mapping[str, LayerMapping], spec: ReramSpec, batch: int) -> Placement:
+def place(
+    network: Network, units: Mapping[str, str], maps: Mapping[str, LayerMapping], spec: ReramSpec, batch: int
+) -> Placement:
     """Return where the layers of a network (formats filled in) run; `units` names the unit of each layer."""
     homes: dict[str, Home] = {}
     made_at: dict[str, Home] = {r.name: HOST for r in network.inputs}

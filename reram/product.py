@@ -1,7 +1,8 @@
 """The arithmetic hook: an integer weight matrix in the crossbars of a design, for inputs with or without a sign.
 
-Unsigned inputs stream as they are. Inputs with a sign stream either in two's complement, x = low - 2^(m-1) s with the sign bit
-s in a step of its own (ISAAC's way), or as bipolar pulses. What comes decides: a layer after a ReLU never sends a sign.
+Unsigned inputs stream as they are. Inputs with a sign stream either in two's complement, x = low - 2^(m-1) s with the
+sign bit s in a step of its own (ISAAC's way), or as bipolar pulses. What comes decides: a layer after a ReLU never
+sends a sign.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from picojoule.reram.spec import ReramSpec, SignedInputs, crossbar_spec
 class ReramProduct:
     """Weights [out, in] in the crossbars of a design; each way of streaming is programmed when it is first needed."""
 
-    def __init__(self, weights: NDArray[np.int64], spec: ReramSpec, weight_bits: int, input_bits: int, signed: bool) -> None:
+    def __init__(
+        self, weights: NDArray[np.int64], spec: ReramSpec, weight_bits: int, input_bits: int, signed: bool
+    ) -> None:
         self.weights, self.spec = weights, spec
         self.weight_bits, self.input_bits, self.signed = weight_bits, input_bits, signed
         self._programs: dict[tuple[int, bool], ProgrammedCrossbar] = {}

@@ -1,8 +1,8 @@
 """The hardware description of a ReRAM accelerator; `presets/isaac.yaml` is ISAAC (Shafiee et al., ISCA 2016).
 
-Crossbars with their converters form in-situ multiply-accumulate units (IMAs), IMAs with an eDRAM buffer and a digital unit
-form tiles, tiles form chips. Every key has ISAAC's value as its default. The node is fixed at 32 nm, because the component
-constants are ISAAC's.
+Crossbars with their converters form in-situ multiply-accumulate units (IMAs), IMAs with an eDRAM buffer and a digital
+unit form tiles, tiles form chips. Every key has ISAAC's value as its default. The node is fixed at 32 nm, because the
+component constants are ISAAC's.
 """
 
 from enum import StrEnum
@@ -89,7 +89,7 @@ class ReramSpec(HardwareSpec):
         default=8, ge=1, le=16, description="resolution of the ADCs; ISAAC's 8 lose nothing with flip and 1-bit pulses"
     )
     adc_range: AdcRange = Field(default=AdcRange.EXACT, strict=False, description="which column sums the codes span")
-    adc_megasamples_per_s: float = Field(default=1280.0, gt=0, le=1e5, description="conversions of one ADC, 10^6 a second")
+    adc_megasamples_per_s: float = Field(default=1280.0, gt=0, le=1e5, description="conversions of one ADC, 10^6/s")
     crossbars_per_ima: int = Field(default=8, ge=1, le=1024, description="crossbars of an IMA")
     adcs_per_ima: int = Field(default=8, ge=1, le=1024, description="ADCs of an IMA, shared by its columns")
     imas_per_tile: int = Field(default=12, ge=1, le=1024, description="IMAs of a tile")
@@ -102,15 +102,15 @@ class ReramSpec(HardwareSpec):
         description="reads' time a result spends before and after the crossbar (ISAAC's pipeline of 22 has 16 reads)",
     )
     clock_mhz: float = Field(default=1200.0, gt=0, le=1e5, description="clock of the digital parts")
-    weight_bits: int = Field(default=16, ge=2, le=MOST_BITS, description="width of weights whose format nothing sets")
-    activation_bits: int = Field(default=16, ge=2, le=MOST_BITS, description="width of inputs whose format nothing sets")
+    weight_bits: int = Field(default=16, ge=2, le=MOST_BITS, description="width of weights without a format")
+    activation_bits: int = Field(default=16, ge=2, le=MOST_BITS, description="width of inputs without a format")
     edram_kib: float = Field(default=64.0, gt=0, le=1 << 20, description="buffer of a tile")
     edram_bits_per_cycle: int = Field(default=256, ge=1, le=1 << 16, description="width of a tile's buffer and bus")
     vector_lanes: int = Field(
         default=8,
         ge=1,
         le=1 << 16,
-        description="16-bit multiply-add lanes of a tile's digital unit; ours: ISAAC has sigmoid and pooling units only",
+        description="16-bit multiply-add lanes of a tile; ours: ISAAC's digital unit has sigmoid and pooling only",
     )
     replication: Replication = Field(default=Replication.NONE, strict=False, description="use of spare crossbars")
     dynamic_matmul: DynamicMatmul = Field(

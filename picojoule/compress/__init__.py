@@ -1,0 +1,57 @@
+"""Compression methods: each is `fit(model, data, signal, config) -> (model, artefact)`, named in the table `METHODS`.
+
+Importing this needs no torch; a method's own file is imported when it is used.
+"""
+
+from picojoule.compress.method import CompressionArtifact, CompressionMethod, Method
+from picojoule.sim.errors import InputError, unknown_choice
+
+METHODS: dict[str, Method] = {
+    "slimming": Method(
+        catalogue="S072",
+        family="structured pruning",
+        emits="keep_channels per layer",
+        source="Liu et al. 2017, Learning Efficient Convolutional Networks through Network Slimming, arXiv:1708.06519",
+        about="L1 on batch-norm scales, then whole channels go (residual and concat coupling respected), then fine-tuning",
+        target="picojoule.compress.slimming:Slimming",
+    ),
+    "lsq": Method(
+        catalogue="S103 (without offsets)",
+        family="quantisation",
+        emits="weight and activation formats with learned steps",
+        source="Esser et al. 2020, Learned Step Size Quantization, arXiv:1902.08153; LSQ+, Bhalgat et al. 2020, arXiv:2004.09576",
+        about="quantisation-aware training that learns step sizes together with the weights",
+        target="picojoule.compress.lsq:Lsq",
+    ),
+}
+"""Every method by name: to add one, write its file and add a line here."""
+
+
+def methods() -> list[dict[str, str]]:
+    """Return what `picojoule methods` lists: name, catalogue, family, emits, source, about."""
+    return [
+        {
+            "name": name,
+            "catalogue": m.catalogue,
+            "family": m.family,
+            "emits": m.emits,
+            "source": m.source,
+            "about": m.about,
+        }
+        for name, m in METHODS.items()
+    ]
+
+
+def load_method(name: str) -> CompressionMethod:
+    """Return a method by name.
+
+    Raises:
+        InputError: for an unknown name (nearest match named).
+
+    """
+    if name not in METHODS:
+        raise InputError(unknown_choice("method", name, list(METHODS)))
+    return METHODS[name].load()
+
+
+__all__ = ["METHODS", "CompressionArtifact", "CompressionMethod", "Method", "load_method", "methods"]

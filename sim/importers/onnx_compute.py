@@ -39,6 +39,8 @@ def window(
                 f"{scope.where(node)}: {key} needs {count} numbers of at least {least}, got {list(values)}"
             )
     auto = node.text("auto_pad", "NOTSET")
+    if auto not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
+        raise InputError(f"{scope.where(node)}: auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got '{auto}'")
     if transposed and (auto.startswith("SAME") or "output_shape" in node.attributes):
         begin, end, extra = _transposed_padding(scope, node, kernel, size, stride, dilation, extra, auto)
     elif auto.startswith("SAME"):
@@ -47,10 +49,8 @@ def window(
         begin, end = _halves(total, begin_larger=auto == "SAME_LOWER")
     elif auto == "VALID":
         begin = end = (0,) * rank
-    elif auto == "NOTSET":
-        begin, end = pads[:rank], pads[rank:]
     else:
-        raise InputError(f"{scope.where(node)}: auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got '{auto}'")
+        begin, end = pads[:rank], pads[rank:]
     return stride, begin, end, dilation, extra
 
 

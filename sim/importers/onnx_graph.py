@@ -60,7 +60,7 @@ def load_onnx(
         raise InputError(f"{path}: the file is damaged ({error}); check it with onnx.checker") from error
 
 
-def _network(path: Path, model: Any, shapes: Mapping[str | None, tuple[int, ...]], name: str) -> Network:  # noqa: ANN401
+def _network(path: Path, model: Any, shapes: Mapping[str | None, tuple[int, ...]], name: str) -> Network:
     inputs = declared_inputs(model.graph, path.name)
     resolved = resolve_inputs(inputs, shapes, path.name)
     walk = _Walk(path, model, resolved, name)

@@ -1,11 +1,11 @@
 """How the energy and area of a SAR converter follow its resolution, relative to 8 bits.
 
-Points of HWComponents' ISAAC converter scaled after Saberi et al. (TCAS-I 2011), 32 nm, pJ a conversion and um2: 4 bits
-0.79 / 361, 5 0.99 / 477, 6 1.20 / 627, 7 1.42 / 845, 8 1.67 / 1200, 9 1.97 / 1828, 10 2.38 / 3002. A logic and comparator
-part that grows with N and a capacitor array that grows with 2^N meet all seven within 0.2 %, and carry the curve on to
-1-3 and 11-16 bits (an extrapolation). The ranges span published laws that disagree: a survey regression (Accelergy ADC
-plug-in: 8.5 times from 8 to 10 bits, refuses fewer than 4) and 2^N / (N + 1) in power with N in time (bit-slice
-sparsity, arXiv 1909.08496: 18 times from 8 to 4 bits).
+Points of HWComponents' ISAAC converter scaled after Saberi et al. (TCAS-I 2011), 32 nm, pJ a conversion and um2: 4
+bits 0.79 / 361, 5 0.99 / 477, 6 1.20 / 627, 7 1.42 / 845, 8 1.67 / 1200, 9 1.97 / 1828, 10 2.38 / 3002. A logic and
+comparator part that grows with N and a capacitor array that grows with 2^N meet all seven within 0.2 %, and carry the
+curve on to 1-3 and 11-16 bits (an extrapolation). The ranges span published laws that disagree: a survey regression
+(Accelergy ADC plug-in: 8.5 times from 8 to 10 bits, refuses fewer than 4) and 2^N / (N + 1) in power with N in time
+(bit-slice sparsity, arXiv 1909.08496: 18 times from 8 to 4 bits).
 """
 
 import math
@@ -47,7 +47,9 @@ def _energy(bits: int) -> Constant:
         low, high = bits / _ANCHOR, max(value, *laws)
     inside = "" if 4 <= bits <= 10 else "; outside its points"
     source = f"{_SOURCE}{inside}; range: survey regression and 2^N law"
-    return estimated(f"adc.sar.energy.{bits}bit", value, "1", ConstantClass.OTHER, source, node_nm=32, low=low, high=high)
+    return estimated(
+        f"adc.sar.energy.{bits}bit", value, "1", ConstantClass.OTHER, source, node_nm=32, low=low, high=high
+    )
 
 
 def _area(bits: int) -> Constant:
