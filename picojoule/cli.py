@@ -4,7 +4,9 @@ Exit codes: 0 ok, 1 our bug, 2 bad input, 3 unsupported, 4 a valid design that c
 Results go to stdout, progress and messages to stderr.
 """
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -64,6 +66,7 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of everything ra
 def _version(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")] = False,
 ) -> None:
     if not version and context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
@@ -95,6 +98,7 @@ def evaluate(
     """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
     from picojoule.evaluate import Request, run_request
 
+    _check_folder(out)
     request = Request(
         network=network,
         hardware=hardware,
@@ -110,7 +114,7 @@ def evaluate(
         mapping=mapping,
         seed=seed,
     )
-    with _progress("test samples") as progress:
+    with _aside(), _progress("test samples") as progress:
         report = run_request(request, progress=progress)
     if out is not None:
         report.save(out)
@@ -136,19 +140,21 @@ def coverage(
     from picojoule.evaluate import coverage_document, coverage_rows
     from picojoule.networks import load_network, parse_shapes
 
-    made = load_network(network, shapes=parse_shapes(tuple(input_shape or ())), weights=weights)
+    with _aside():
+        made = load_network(network, shapes=parse_shapes(tuple(input_shape or ())), weights=weights)
     document = coverage_document(made)
     if format_ is ListFormat.JSON:
         _write(json.dumps(document, indent=1, allow_nan=False))
         return
-    from picojoule.tables import objects_table
+    from picojoule.tables import objects_table, printable
 
     title = f"{made.name}: {document['macs']:,} MACs, {made.parameters:,} parameters, {document['bytes_priced']:.1%} of bytes priced"
     _show(objects_table(coverage_rows(document), title=title))
     for item in document["unsupported"]:
-        _show(f"not understood: {item['op']} at {item['where']} ({item['bytes_share']:.1%} of bytes): {item['reason']}")
+        share = f"{item['bytes_share']:.1%} of bytes"
+        _show(printable(f"not understood: {item['op']} at {item['where']} ({share}): {item['reason']}"))
     for note in document["notes"]:
-        _show(f"note: {note}")
+        _show(printable(f"note: {note}"))
 
 
 @app.command()
@@ -184,6 +190,7 @@ def compress(
     """Compress a network for a piece of hardware: train it, shrink it, and write what `evaluate --compression` reads."""
     from picojoule.compressing import CompressionRequest, run_compression
 
+    _check_folder(out)
     request = CompressionRequest(
         network=network,
         method=method,
@@ -197,7 +204,8 @@ def compress(
         pretrain=pretrain,
         seed=seed,
     )
-    document = run_compression(request, say=_say)
+    with _aside():
+        document = run_compression(request, say=_say)
     if format_ is ListFormat.JSON:
         _write(json.dumps(document, indent=1, allow_nan=False))
         return
@@ -217,6 +225,7 @@ def pareto(
     """Show which runs nothing else beats in both cost and accuracy."""
     from picojoule.pareto import collect_points, front_rows, save_front
 
+    _check_folder(out)
     points = collect_points(runs, x)
     rows = front_rows(points, x)
     if out is not None:
@@ -261,6 +270,17 @@ def _overrides(texts: Sequence[str] | None) -> dict[str, Any]:
     from picojoule.sim.hardware import parse_override
 
     return dict(parse_override(text) for text in texts or ())
+
+
+def _check_folder(out: Path | None) -> None:
+    """Refuse an --out that cannot be a folder before hours of work, not after."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out needs a folder, but '{out}' is a file")
+
+
+def _aside() -> "contextlib.redirect_stdout[Any]":
+    """Send what a user's own network prints to stderr: stdout is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _chips(text: str) -> int | None:
@@ -334,12 +354,11 @@ def _run(words: list[str], debug: bool) -> int:
         result = typer.main.get_command(app).main(args=words, prog_name="picojoule", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _fail(f"{message.rstrip('.')}; see `picojoule {_command(words)}--help`", 2)
+        return _fail(f"{_usage(error)}; see `picojoule {_command(words)}--help`", 2)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, for instance `| head`
+    except BrokenPipeError:  # the reader of our output went away, for instance `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
         return 0
     except PicojouleError as error:
         if debug:
@@ -352,13 +371,23 @@ def _run(words: list[str], debug: bool) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _usage(error: typer.TyperException) -> str:
+    """Return the parser's complaint in our words: what, the rule, the nearest right one."""
+    text = error.format_message().strip().rstrip(".?")
+    text = text.replace("Value error, ", "").replace("Input should be", "must be").replace(": must", " must")
+    text = text.replace(", unable to parse string as an integer", "").replace(". Did you mean", "; did you mean")
+    return text[:1].lower() + text[1:]
+
+
 def _command(words: Sequence[str]) -> str:
     names = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     return next((f"{w} " for w in words if w in names), "")
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"picojoule: {' '.join(sentence.split())}\n")
+    from picojoule.tables import printable
+
+    sys.stderr.write(f"picojoule: {printable(' '.join(sentence.split()))}\n")
     return code
 
 

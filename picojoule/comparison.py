@@ -1,7 +1,9 @@
 """Compares saved runs under the uncertainty of the technology constants, sampled jointly."""
 
 import csv
+import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,14 @@ def _bill(run: Path) -> tuple[str, dict[str, float]]:
         document = json.loads(read_bounded(run / "report.json", _LIMIT_BYTES, "the report.json of `evaluate --out`"))
         batch = int(document["network"]["batch"])
         bill: dict[str, float] = {}
-        for row in csv.DictReader(text.splitlines()):
+        for row in csv.DictReader(io.StringIO(text, newline="")):
             if row["metric"] == "energy":
                 bill[row["source"]] = bill.get(row["source"], 0.0) + float(row["value"]) / batch
-    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        if batch < 1 or not bill or not all(math.isfinite(v) and v >= 0 for v in bill.values()):
+            raise ValueError(run)
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError, csv.Error):
         raise InputError(f"{run}: not a run of picojoule (torn or edited?); run `evaluate --out` again") from None
     known = all_constants()
     for key in bill:

@@ -79,7 +79,7 @@ def _network(request: Request, data: "Dataset | None") -> Network:
 
     plan = read_plan(request.compression)
     if not is_torch(request.network):
-        return apply_plan(load_network(request.network, shapes=shapes), plan)
+        return apply_plan(load_network(request.network, shapes=shapes, weights=request.weights), plan)
     from picojoule.compressing import load_compressed
 
     made = load_torch(request.network, shapes=shapes, sample_shape=sample, classes=classes, seed=request.seed)

@@ -2,11 +2,14 @@
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from picojoule.models.data import EMBEDDED, load
 from picojoule.sim.errors import PicojouleError
-from picojoule.sim.hardware import load_hardware, load_spec, plugins, presets
+from picojoule.sim.hardware import load_hardware, plugins, presets
 
 _OPTIONAL = {
     "onnxruntime": "onnx",
@@ -21,20 +24,25 @@ _CORE = ("picojoule", "torch", "numpy", "scipy", "numba", "networkx", "matplotli
 
 
 def preset_rows() -> list[dict[str, Any]]:
-    """Return each preset: name, kind, what it is (the first line of its file), area, and its file."""
-    rows = []
+    """Return each preset: name, kind, what it is (the first sentence of its file) and area.
+
+    A preset that cannot be read (a plug-in's) stands with its problem and spoils nothing else.
+    """
+    rows: list[dict[str, Any]] = []
     for name, path in presets().items():
-        first = path.read_text().splitlines()[0]
-        area = load_hardware(name).area().mm2
-        rows.append(
-            {
-                "name": name,
-                "kind": load_spec(name).kind,
-                "about": first.lstrip("# ").strip() if first.startswith("#") else "",
-                "area_mm2": area,
-            }
-        )
+        try:
+            made = load_hardware(name)
+            rows.append({"name": name, "kind": made.spec.kind, "about": _about(path), "area_mm2": made.area().mm2})
+        except PicojouleError as error:
+            rows.append({"name": name, "kind": None, "about": f"problem: {error}", "area_mm2": None})
     return rows
+
+
+def _about(path: Path) -> str:
+    """Return the first sentence of the comment that a file begins with."""
+    text = re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8"))
+    words = " ".join(line.lstrip("# ").rstrip() for line in text[0].splitlines()) if text else ""
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", words)[0]
 
 
 def doctor_rows() -> list[dict[str, Any]]:
@@ -54,10 +62,20 @@ def doctor_rows() -> list[dict[str, Any]]:
             rows.append(_row(f"preset {name}", "ok", ""))
         except PicojouleError as error:
             rows.append(_row(f"preset {name}", "problem", str(error)))
+    rows.extend(_data_row(name) for name in EMBEDDED)
     threads = os.environ.get("OMP_NUM_THREADS")
     advice = f"OMP_NUM_THREADS={threads}" if threads else "OMP_NUM_THREADS is not set; 1 is best on small or busy machines"
     rows.append(_row("threads", "ok", advice))
     return rows
+
+
+def _data_row(name: str) -> dict[str, Any]:
+    try:
+        data = load(name)
+        parts = ", ".join(f"{len(getattr(data, part))} {part}" for part in ("train", "val", "test"))
+    except PicojouleError as error:
+        return _row(f"data set {name}", "problem", str(error))
+    return _row(f"data set {name}", "ok", parts)
 
 
 def _row(check: str, state: str, detail: str) -> dict[str, Any]:

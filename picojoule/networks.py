@@ -4,9 +4,14 @@ A zoo name, `file.onnx`, `file.csv`, `file.pt2`, or `file.py:callable`; the firs
 be trained and compressed. ONNX and CSV are read without torch.
 """
 
+import contextlib
 import importlib.util
+import inspect
+import io
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +53,11 @@ def parse_shapes(texts: Sequence[str]) -> dict[str | None, tuple[int, ...]]:
             raise InputError(f"--input-shape takes [NAME=]1,3,224,224, got '{text}'") from None
         if any(s < 1 for s in sizes):
             raise InputError(f"--input-shape needs sizes of at least 1, got '{text}'")
-        shapes[name if equals else None] = sizes
+        key = name if equals else None
+        if key in shapes:
+            whose = f"input '{key}'" if key else "an input without a name"
+            raise InputError(f"--input-shape is given twice for {whose}; write NAME=1,3,224,224 for each input")
+        shapes[key] = sizes
     return shapes
 
 
@@ -91,8 +100,21 @@ def network_of(made: TorchNetwork, *, fold: bool = True) -> Network:
     """Return the workload of a torch network."""
     from picojoule.sim.numerics.torch_importer import from_module
 
-    network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
+    with _quiet():
+        network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
     return fold_batch_norm(network) if fold else network
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own account of a failing export (tracebacks, graphs) off stderr; the error says what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def load_torch(
@@ -125,8 +147,13 @@ def load_torch(
 
 def _unknown(text: str) -> str:
     known = zoo_names()
+    if text.endswith(".py"):
+        return f"'{text}' names no function; give {text}:NAME, where NAME() returns a torch.nn.Module"
+    if text.endswith((".pt", ".pth", ".safetensors")):
+        return f"'{text}' holds weights without a network; give the network and --weights {text}"
+    hint = nearest(text, list(known)) or "."
     return (
-        f"unknown network '{text}'{nearest(text, list(known))} Give a zoo name ({', '.join(known)}), "
+        f"unknown network '{text}'{hint} Give a zoo name ({', '.join(known)}), "
         "file.onnx, file.csv, file.pt2 or file.py:callable"
     )
 
@@ -173,15 +200,14 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
     path = Path(file)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a Python file with a function '{attribute}'")
-    function = getattr(_import_file(path), attribute, None)
+    imported = _import_file(path)
+    function = getattr(imported, attribute, None)
     if not callable(function):
-        raise InputError(f"{path}: has no function '{attribute}'; it must return a torch.nn.Module")
-    try:
+        functions = [name for name, value in vars(imported).items() if inspect.isfunction(value)]
+        hint = nearest(attribute, functions) or "; give one that returns a torch.nn.Module"
+        raise InputError(f"{path}: has no function '{attribute}'{hint}")
+    with _user_code(f"{path}: {attribute}() failed"):
         made = function()
-    except PicojouleError:
-        raise
-    except Exception as error:  # the user's own code may fail in any way; name it and where
-        raise InputError(f"{path}: {attribute}() failed: {type(error).__name__}: {error}") from error
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, torch.nn.Module):
         raise InputError(
@@ -193,29 +219,47 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
         raise InputError(
             f"{path}: {attribute}() returns no example inputs; return (module, inputs) or give --input-shape 1,3,224,224"
         )
-    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     return TorchNetwork(name=f"{path.stem}.{attribute}", module=module, inputs=inputs, weights="module")
+
+
+@contextlib.contextmanager
+def _user_code(what: str) -> Iterator[None]:
+    """Run a user's own code: it may fail in any way, which is then said in one sentence beginning with `what`."""
+    try:
+        yield
+    except PicojouleError:
+        raise
+    except SystemExit as error:
+        raise InputError(f"{what}: it calls sys.exit({error.code!r}); keep that under `if __name__ == '__main__'`") from error
+    except Exception as error:
+        raise InputError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def _import_file(path: Path) -> Any:
     """Import a user's file with its folder first on the path, as running it as a script would."""
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    file = path.resolve()
+    folder = str(file.parent)
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)
     loaded = sys.modules.get(path.stem)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
+    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
-    found = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    # A file called like a module that is in use, say json.py, must not take its place: others would get the wrong one.
+    ours = loaded is None or hasattr(loaded, "__picojoule_network__")
+    name = path.stem if ours else f"picojoule_network_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, file)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
-    sys.modules[path.stem] = module
+    module.__dict__["__picojoule_network__"] = True
+    sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
-    except PicojouleError:
+        with _user_code(f"{path}: importing it failed"):
+            found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
         raise
-    except Exception as error:  # the user's own code may fail in any way; name it and where
-        del sys.modules[path.stem]
-        raise InputError(f"{path}: importing it failed: {type(error).__name__}: {error}") from error
     return module
 
 
@@ -230,41 +274,66 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
 
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected .safetensors or .pt weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many kinds for a torn file
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path}: cannot be read as weights: {first}; save a state dict of tensors (safetensors is safest)"
-        ) from None
+    if path.suffix == ".safetensors":
+        state = _read_safetensors(path)
+    else:
+        state = _read_pt(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict):
         raise InputError(f"{path}: must hold a state dict of tensors, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise InputError(f"{path}: must hold a state dict of tensors, got {type(value).__name__} under {key!r}")
     return state
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: torn, or no safetensors file ({error}); save it again") from None
+
+
+def _read_pt(path: Path) -> Any:
+    import pickle
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch comments on old pickles; what is refused is refused below
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise InputError(
+                f"{path}: holds more than tensors, or is torn; pickled objects are never loaded, as they can run any code: "
+                "save model.state_dict(), best as safetensors"
+            ) from None
+        except Exception:  # torch's reader raises many kinds for a torn file
+            raise InputError(f"{path}: torn, or no file of torch.save; save model.state_dict() again") from None
 
 
 def load_weights(module: "torch.nn.Module", path: Path) -> None:
     """Load a state dict into a module; every tensor must fit.
 
     Raises:
-        InputError: naming the first tensor that is missing, unknown or of another shape.
+        InputError: naming the first tensor that is missing, unknown, of another shape, or whole numbers for real ones.
 
     """
     state = read_state(path)
     own = module.state_dict()
-    for key, value in own.items():
-        if key not in state:
-            if key.endswith("num_batches_tracked"):
-                continue
-            raise InputError(f"{path}: has no tensor '{key}'{nearest(key, list(state))}")
-        if state[key].shape != value.shape:
-            raise InputError(f"{path}: tensor '{key}' is {list(state[key].shape)}, the network needs {list(value.shape)}")
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unknown = [k for k in state if k not in own]
+    if missing:
+        raise InputError(f"{path}: has no tensor '{missing[0]}'{nearest(missing[0], unknown)}")
     if unknown:
         raise InputError(f"{path}: tensor '{unknown[0]}' is not in the network{nearest(unknown[0], list(own))}")
+    for key, value in state.items():
+        needed = own[key]
+        if value.shape != needed.shape:
+            raise InputError(f"{path}: tensor '{key}' is {list(value.shape)}, the network needs {list(needed.shape)}")
+        if needed.is_floating_point() and not value.is_floating_point():
+            raise InputError(f"{path}: tensor '{key}' holds {value.dtype}, the network needs {needed.dtype}; dequantise it")
     module.load_state_dict(state, strict=False)

@@ -1,6 +1,7 @@
 """Which points nothing else beats: non-dominated sets of runs, as tables and as a figure."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,12 +60,15 @@ def _from_report(folder: Path, x: str) -> dict[str, Any]:
     path = folder / "report.json" if folder.is_dir() or not folder.suffix else folder
     try:
         document = json.loads(read_bounded(path, _LIMIT_BYTES, "a report.json of `evaluate --out`"))
-        totals, accuracy, name = document["totals"], document["accuracy"], document["hardware"]["name"]
-    except (ValueError, KeyError, TypeError):
+        totals, accuracy, name = dict(document["totals"]), document["accuracy"], str(document["hardware"]["name"])
+        reached = None if accuracy is None else _number(dict(accuracy), "hardware", f"{path}: accuracy")
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: not a report of picojoule (torn or edited?); run `evaluate --out` again") from None
-    if accuracy is None:
+    if reached is None:
         raise InputError(f"{path}: holds no accuracy; run `evaluate` with --accuracy --data")
-    return {"run": folder.name, "target": name, "accuracy": accuracy["hardware"], x: _number(totals, x, str(path))}
+    return {"run": folder.name, "target": name, "accuracy": reached, x: _number(totals, x, str(path))}
 
 
 def _from_table(path: Path, x: str) -> list[dict[str, Any]]:
@@ -73,7 +77,12 @@ def _from_table(path: Path, x: str) -> list[dict[str, Any]]:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; expected a CSV table of results") from None
     points = []
-    for line, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        rows = [(table.line_num, row) for row in table]
+    except csv.Error as error:
+        raise InputError(f"{path}:{table.line_num}: not a CSV table of results ({error})") from None
+    for line, row in rows:
         where = f"{path}:{line}"
         accuracy = _number(row, "accuracy_hardware" if "accuracy_hardware" in row else "accuracy", where)
         name = row.get("variant") or row.get("run") or f"line {line}"
@@ -107,28 +116,36 @@ def front_of(points: Sequence[Mapping[str, Any]], x: str) -> list[bool]:
 def front_rows(points: Sequence[Mapping[str, Any]], x: str) -> list[dict[str, Any]]:
     """Return all points, cheapest first by target, with `on_front`."""
     rows = [{**p, "on_front": kept} for p, kept in zip(points, front_of(points, x), strict=True)]
-    return sorted(rows, key=lambda r: (r["target"], r[x], -r["accuracy"]))
+    return sorted(rows, key=lambda r: (r["target"], r[x], -r["accuracy"], r["run"]))
 
 
-def plot_front(points: Sequence[Mapping[str, Any]], x: str, axes: "Axes | None" = None, *, target: str | None = None) -> "Axes":
-    """Draw accuracy against cost, dominated points hollow and grey, the front of each target joined by steps."""
+def plot_front(
+    points: Sequence[Mapping[str, Any]], x: str, axes: "Axes | None" = None, *, names: bool = False
+) -> "Axes":
+    """Draw accuracy against cost, dominated points hollow and grey, the front of each target joined by steps.
+
+    `names` writes each front point's run beside it.
+    """
     from picojoule.sim.report_plots import new_axes
 
     axes = axes or new_axes(8, 5.5)
     unit, factor = next(((u, f) for k, (u, f) in _UNITS.items() if x.startswith(k)), ("", 1.0))
     kept = front_of(points, x)
-    targets = [target] if target is not None else list(dict.fromkeys(p["target"] for p in points))
+    targets = list(dict.fromkeys(p["target"] for p in points))
     for number, name in enumerate(targets):
         colour, marker = f"C{number}", "os^Dv"[number % 5]
-        own = [(p[x] * factor, p["accuracy"] * 100, k) for p, k in zip(points, kept, strict=True) if p["target"] == name]
-        beaten = [(a, b) for a, b, k in own if not k]
-        best = sorted((a, b) for a, b, k in own if k)
+        own = [(p[x] * factor, p["accuracy"] * 100, k, p["run"]) for p, k in zip(points, kept, strict=True) if p["target"] == name]
+        beaten = [(a, b) for a, b, k, _ in own if not k]
+        best = sorted((a, b) for a, b, k, _ in own if k)
+        for a, b, _, run in (point for point in own if names and point[2]):
+            axes.annotate(str(run), (a, b), textcoords="offset points", xytext=(4, -9), fontsize="x-small", color=colour)
         if beaten:
             axes.scatter(*zip(*beaten, strict=True), marker=marker, facecolors="none", edgecolors="0.6", s=30)
         if best:
             label = f"{name or 'runs'}: front ({len(best)} of {len(own)})"
             axes.step(*zip(*best, strict=True), where="post", color=colour, marker=marker, label=label)
-    axes.set_xscale("log")
+    if all(p[x] > 0 for p in points):
+        axes.set_xscale("log")
     axes.set_xlabel(x.replace("_pj", "").replace("_s", "").replace("_", " ") + (f", {unit}" if unit else ""))
     axes.set_ylabel("accuracy on the hardware, %")
     axes.grid(alpha=0.3, which="both")

@@ -165,17 +165,20 @@ def _with_bits(
     activation_bit = narrower(activations, arithmetic.activation, 1)
     if not weighted(layer):
         return replace(found, activation_bit=activation_bit)
-    bits = [narrower((1,), arithmetic.weight, less) for less in range(1, _SLICE_SEARCH_BITS + 1)]
-    falls = [b for b in bits if b is not None and b > 1e-9 * abs(baseline)]
+    weight_bit = narrower((1,), arithmetic.weight, 1)
+    tried, less = weight_bit, 1
+    while tried is not None and tried <= 1e-9 * abs(baseline) and less < _SLICE_SEARCH_BITS:
+        less += 1
+        tried = narrower((1,), arithmetic.weight, less)
     weight = layer.operands[1]
     half = replace(weight, sparsity=Sparsity(structure=Structure.UNSTRUCTURED, density=weight.sparsity.density / 2))
     zeros = saved(replace(layer, operands=(layer.operands[0], half, *layer.operands[2:])))
     dropped = weight.type.elements() * weight.sparsity.density / 2
     return replace(
         found,
-        weight_bit=bits[0],
+        weight_bit=weight_bit,
         activation_bit=activation_bit,
-        bit_slice=falls[0] if falls else None,
+        bit_slice=tried if tried is not None and tried > 1e-9 * abs(baseline) else None,
         nonzero=zeros / dropped if zeros is not None and dropped else None,
     )
 

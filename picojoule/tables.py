@@ -25,6 +25,11 @@ def si(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {unit}".strip()
 
 
+def printable(text: str) -> str:
+    """Return text without control characters (a layer's name may hold a terminal's escape codes), spelt out instead."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def joules(picojoules: float | None) -> str:
     """Return an energy given in pJ."""
     return si(None if picojoules is None else picojoules * 1e-12, "J")
@@ -95,7 +100,7 @@ def report_view(report: Report) -> "Group":
     top.add_column(overflow="fold")
     for name, value in summary_rows(report):
         style = "bold red" if name == "INCOMPLETE" or value.startswith("warning") else ""
-        top.add_row(Text(name, style=style or "bold"), Text(value, style=style))
+        top.add_row(Text(name, style=style or "bold"), Text(printable(value), style=style))
     return Group(layer_table(report.layers), top)
 
 
@@ -118,7 +123,7 @@ def layer_table(layers: Sequence[LayerCost]) -> "Table":
         stall = layer.stall_cycles / layer.latency_cycles if layer.latency_cycles else 0.0
         cause = max(layer.utilization_lost, key=lambda c: layer.utilization_lost[c], default="")
         table.add_row(
-            layer.name,
+            printable(layer.name),
             layer.unit,
             size,
             si(layer.macs) if layer.macs else "-",
@@ -139,7 +144,7 @@ def objects_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> "Tab
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title or None, header_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=printable(title) or None, header_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
@@ -157,4 +162,4 @@ def _shown(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(_shown(v) for v in value)
-    return str(value)
+    return printable(str(value))

@@ -96,8 +96,8 @@ def place(
 
 
 def _beside(layer: Layer, made_at: Mapping[str, Home]) -> Home:
-    """Return the tiles that made the largest operand; tile 0 where all come from off chip."""
+    """Return the tiles that made the largest operand (of equals the one further down); tile 0 if all are off chip."""
     on_chip = [o for o in layer.activations if not made_at[o.name].on_host]
     if not on_chip:
         return Home(first=0, last=0)
-    return made_at[max(on_chip, key=lambda o: o.type.elements()).name]
+    return made_at[max(on_chip, key=lambda o: (o.type.elements(), made_at[o.name].first)).name]

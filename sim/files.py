@@ -28,6 +28,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: cannot write: '{path.parent}' is not a folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from None
 
@@ -40,16 +42,16 @@ def read_bounded(path: Path, limit_bytes: int, what: str) -> bytes:
 
     """
     try:
-        size = path.stat().st_size
         if path.is_dir():
             raise InputError(f"{path}: is a folder, expected {what}")
-        if size > limit_bytes:
-            raise InputError(f"{path}: {size} bytes is more than the {limit_bytes} allowed for {what}")
-        data = path.read_bytes()
+        with path.open("rb") as file:  # devices and pipes have no size of their own, so the limit is on what is read
+            data = file.read(limit_bytes + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected {what}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
+    if len(data) > limit_bytes:
+        raise InputError(f"{path}: is larger than the {limit_bytes} bytes allowed for {what}")
     if not data:
         raise InputError(f"{path}: is empty, expected {what}")
     return data

@@ -74,13 +74,14 @@ def load_spec(hardware: str | Path, overrides: Mapping[str, Any] | None = None) 
         InputError: unknown preset (nearest match named), missing file, bad key or value.
 
     """
-    values, where = _resolve(str(hardware), depth=0)
+    values, where = _resolve(str(hardware))
     for dotted, value in (overrides or {}).items():
         _set(values, dotted, value)
         where = f"{where} with {dotted}={value}"
     kind = values.get("kind")
     if not isinstance(kind, str):
-        raise InputError(f"{where}: key 'kind' is missing; say which accelerator this describes")
+        problem = f"'kind' must be text, got {kind!r}" if "kind" in values else "key 'kind' is missing"
+        raise InputError(f"{where}: {problem}; say which accelerator this describes: {', '.join(p.kind for p in plugins())}")
     return parse_spec(accelerator_class(kind, where).spec_type, values, where)
 
 
@@ -111,26 +112,34 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parse_yaml(value, f"--set {key.strip()}")
 
 
-def _resolve(name: str, depth: int) -> tuple[dict[str, Any], str]:
+def _resolve(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:
     if depth > 8:
         raise InputError(f"{name}: 'extends' is nested deeper than 8 files; is it a circle?")
     known = presets()
+    if name not in known and not _is_file_name(name):
+        raise InputError(_unknown_preset(name, known))
     path = known.get(name) or Path(name)
-    if name not in known and path.suffix not in (".yaml", ".yml"):
-        raise InputError(
-            f"unknown hardware preset '{name}'{nearest(name, list(known))} `picojoule presets` lists them; "
-            "a file must end in .yaml"
-        )
     values = read_yaml_mapping(path, "a hardware description")
     own_name = values.get("name", path.stem)
     base = values.pop("extends", None)
     if base is not None:
         if not isinstance(base, str):
             raise InputError(f"{path}: extends names a preset or a YAML file, got {base!r}")
+        if base not in known and not _is_file_name(base):
+            raise InputError(f"{path}: extends: {_unknown_preset(base, known)}")
         parent, _ = _resolve(base if base in known else str(path.parent / base), depth + 1)
         values = _merge(parent, values)
     values["name"] = own_name
     return values, path.name if name in known else str(path)
+
+
+def _is_file_name(name: str) -> bool:
+    return Path(name).suffix in (".yaml", ".yml")
+
+
+def _unknown_preset(name: str, known: Mapping[str, Path]) -> str:
+    hint = nearest(name, list(known)) or "."
+    return f"unknown hardware preset '{name}'{hint} `picojoule presets` lists them; a file must end in .yaml"
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Each takes a network and returns another; nothing is changed in place.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ def fold_batch_norm(network: Network) -> Network:
 
     y = s (W x + b - mean) / sqrt(var + eps) + shift becomes one layer with W' = W g, b' = (b - mean) g + shift and
     g = s / sqrt(var + eps). Gradients still reach all of them through the weights' `origin`. Batch norms elsewhere stay.
+    A known weight step becomes step |g| per output channel, so the integer codes stay those that were learned (with their
+    signs turned where g is negative).
     """
     makers = {r.name: i for i, layer in enumerate(network.layers) for r in layer.results}
     consumers = network.consumers()
@@ -86,9 +88,8 @@ def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
         return (start - _tensor(mean)) * gain_tensor() + _tensor(shift)
 
     note = weight.weights.note if weight.weights else "file"
-    new_weight = replace(
-        weight, weights=Weights(shape=weight.shape, load=load_weight, origin=weight_tensor, note=note), step=None
-    )
+    handle = Weights(shape=weight.shape, load=load_weight, origin=weight_tensor, note=note)
+    new_weight = replace(weight, weights=handle, **_folded_step(weight, gain() if weight.step is not None else None))
     channels = (weight.shape[axis],)
     new_bias = Operand(
         kind=OperandKind.PARAMETER,
@@ -97,6 +98,16 @@ def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
         weights=Weights(shape=channels, load=load_bias, origin=bias_tensor, note=note),
     )
     return (before.operands[0], new_weight, new_bias)
+
+
+def _folded_step(weight: Operand, gain: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return step and format of a weight multiplied by a gain per channel; a gain of zero leaves any step valid."""
+    if weight.step is None or gain is None:
+        return {"step": None}
+    factor = np.where(gain == 0, 1.0, np.abs(gain))
+    step = np.broadcast_to(np.array(weight.step, dtype=np.float64), gain.shape) * factor
+    form = weight.format
+    return {"step": tuple(float(s) for s in step), "format": form.per_channel() if form is not None else None}
 
 
 def _load(operand: Operand) -> NDArray[np.float64]:

@@ -1,8 +1,11 @@
 """Files that people write: YAML read safely, checked once into frozen pydantic models, errors in one sentence."""
 
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,7 +26,11 @@ class Spec(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader that also refuses aliases (no bombs), repeated keys and deep nesting."""
+    """The safe loader that also refuses aliases (no bombs), repeated keys, tags and deep nesting.
+
+    Numbers are read as people mean them: `1e6` is one (YAML 1.1 wants `1.0e+6`), while `010` (octal there), `2:4` (base 60
+    there) and dates stay text.
+    """
 
     depth = 0
 
@@ -42,10 +49,35 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key '{key.value}' appears twice", problem_mark=key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep=deep)
+
+    def refuse_tag(self, node: yaml.Node) -> Any:
+        raise yaml.MarkedYAMLError(problem=f"tags such as {node.tag} are not accepted here", problem_mark=node.start_mark)
+
+
+def _set_resolvers() -> None:
+    replaced = ("int", "float", "timestamp", "merge", "value")
+    kept = {
+        letter: [(tag, pattern) for tag, pattern in entries if tag.rpartition(":")[2] not in replaced]
+        for letter, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _Loader.yaml_implicit_resolvers = kept
+    integer = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+    real = re.compile(
+        r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))$"
+        r"|\.(?:nan|NaN|NAN)$"
+    )
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:int", integer, list("-+0123456789"))
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:float", real, list("-+.0123456789"))
+    _Loader.add_constructor(None, _Loader.refuse_tag)
+
+
+_set_resolvers()
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -60,7 +92,10 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-        raise InputError(f"{place}: not valid YAML: {error.problem or 'cannot be read'}") from None
+        problem = error.problem or "cannot be read"
+        if problem.startswith("but ") and error.context:
+            problem = f"{error.context}, {problem}"
+        raise InputError(f"{place}: not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{where}: not valid YAML: {first}") from None
@@ -94,25 +129,56 @@ def parse_spec(model: type[Model], data: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(error, model)}") from None
+        raise InputError(f"{where}: {_sentence(error, model, data)}") from None
 
 
-def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
-    came = first.get("input")
-    shown = repr(came) if isinstance(came, str | int | float | bool | None) else type(came).__name__
-    more = len(error.errors()) - 1
+def _sentence(error: ValidationError, model: type[BaseModel], data: Any) -> str:
+    """Say the first error, unknown keys before missing ones: a misspelt key causes both."""
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    path = _path_in(data, first["loc"])
+    key = ".".join(path) or "the file"
+    more = len({_path_in(data, e["loc"]) for e in errors}) - 1
     rest = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
-        choices = list(model.model_fields)
-        return f"unknown key '{key}'{nearest(key.split('.')[-1], choices)}{rest}"
+        return f"unknown key '{key}'{nearest(path[-1], _keys_at(model, path[:-1]))}{rest}"
     if first["type"] == "missing":
         return f"key '{key}' is missing{rest}"
+    came = first.get("input")
     if isinstance(came, float) and not math.isfinite(came):
         return f"{key} must be a finite number, got {came}{rest}"
     message = first["msg"].removeprefix("Value error, ")
     rule = message.replace("Input should be", "must be").replace("less than or equal to", "at most")
     rule = rule.replace("greater than or equal to", "at least")
     rule = rule if rule.startswith("must") else f"is refused: {rule[:1].lower()}{rule[1:]}"
-    return f"{key} {rule}, got {shown}{rest}"
+    shown = repr(came) if isinstance(came, str | int | float | bool | None) else type(came).__name__
+    return f"{key} {rule}" + ("" if ", got " in rule else f", got {shown}") + rest
+
+
+def _path_in(data: Any, location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return the part of pydantic's location that exists in the data, without the names of union members."""
+    path: list[str] = []
+    for i, part in enumerate(location):
+        if isinstance(data, Mapping) and (part in data or i == len(location) - 1):
+            data = data.get(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int):
+            data = data[part] if part < len(data) else None
+        else:
+            continue
+        path.append(str(part))
+    return tuple(path)
+
+
+def _keys_at(annotation: Any, path: tuple[str, ...]) -> list[str]:
+    """Return the keys that a model knows at a path inside `annotation` (a model, or a container or union of models)."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _keys_at(get_args(annotation)[0], path)
+    if origin in (Union, UnionType):
+        return [key for member in get_args(annotation) for key in _keys_at(member, path)]
+    if origin is not None and path:
+        return [key for member in get_args(annotation) for key in _keys_at(member, path[1:])]
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return []
+    names = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+    return _keys_at(names.get(path[0]), path[1:]) if path else list(names)

@@ -62,7 +62,7 @@ def prune_module(
             data = data.index_select(axis, torch.from_numpy(indices))
         tensor.data = data.clone()
         tensor.grad = None
-    _update_attributes(made, pruned)
+    update_attributes(made, pruned)
     _check(module, made, pruned, example_inputs)
     return made
 
@@ -98,7 +98,7 @@ def _origin(tensor: Tensor) -> Callable[[], Tensor]:
     return lambda: tensor
 
 
-def _update_attributes(module: nn.Module, network: Network) -> None:
+def update_attributes(module: nn.Module, network: Network) -> None:
     """Make the numbers that torch's layers keep about themselves agree with their new weights."""
     groups = {
         layer.operands[1].name: layer.attributes.groups

@@ -105,8 +105,9 @@ def tensor_weights(tensor: Any, folder: Path, where: str) -> tuple[Weights, np.d
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     whole_bytes = dtype.isbuiltin == 1 and dtype.kind in "biuf"
     expected = prod(shape) * dtype.itemsize
+    checked = expected if whole_bytes else None
     if external:
-        _external_bytes(tensor, folder, where, expected if whole_bytes else None)
+        _external_bytes(tensor, folder, where, checked)
     elif whole_bytes:
         _check_inline(tensor, prod(shape), expected, where)
 
@@ -114,7 +115,7 @@ def tensor_weights(tensor: Any, folder: Path, where: str) -> tuple[Weights, np.d
     plain = np.dtype(np.float32) if narrow else dtype
 
     def load() -> NDArray[np.generic]:
-        values = _external_array(tensor, folder, where) if external else numpy_helper.to_array(tensor)
+        values = _external_array(tensor, folder, where, checked) if external else numpy_helper.to_array(tensor)
         values = np.asarray(values).reshape(shape)
         return values if values.dtype == plain else values.astype(plain)
 
@@ -161,8 +162,8 @@ def _external_bytes(tensor: Any, folder: Path, where: str, expected: int | None)
     return target, offset, length
 
 
-def _external_array(tensor: Any, folder: Path, where: str) -> NDArray[np.generic]:
-    target, offset, length = _external_bytes(tensor, folder, where, None)
+def _external_array(tensor: Any, folder: Path, where: str, expected: int | None) -> NDArray[np.generic]:
+    target, offset, length = _external_bytes(tensor, folder, where, expected)  # again: files change
     inline = onnx.TensorProto()
     inline.dims.extend(tensor.dims)
     inline.data_type = tensor.data_type

@@ -230,13 +230,11 @@ class _Walk:
     def _opaque(self, node: Node, proto: Any, reason: str) -> Sequence[Value | None] | None:
         """Add an opaque layer, or refuse the node where nobody knows the shapes of its results."""
         scope = self.scope
-        read = [scope.values[n] for n in dict.fromkeys((*node.inputs, *_captured(proto))) if n]
-        operands = [_opaque_operand(v) for v in read if v is not None]
+        read = {n: scope.values[n] for n in (*node.inputs, *_captured(proto)) if n}
+        operands = [_opaque_operand(v) for v in read.values() if v is not None]
         names = [n for n in node.outputs if n]
-        batch = next((o.type.batch_axis for o in operands if o.type.batch_axis is not None), None)
-        types = [self._opaque_type(n, operands, batch) for n in names]
-        known = [t for t in types if t is not None]
-        if len(known) != len(names) or not names:
+        types = self.oracle.types(proto, read, scope.dtypes)
+        if not names or any(n not in types for n in names):
             self._refuse(node, reason)
             return None
         original = _full_name(node)
@@ -246,24 +244,13 @@ class _Walk:
             OpaqueAttributes(original=original),
             name=node.name,
             source=node.source,
-            types=known,
+            types=[types[n] for n in names],
             value_names=names,
         )
         layer = scope.builder.layers[-1].name
         scope.builder.unsupported.append(Unsupported(op=original, layer=layer, where=node.source, reason=reason))
         by_name = dict(zip(names, made, strict=True))
         return [by_name.get(n) for n in node.outputs]
-
-    def _opaque_type(self, name: str, operands: Sequence[Operand], batch: int | None) -> TensorType | None:
-        shape = self.oracle.shape(name)
-        if shape is None:
-            return None
-        same = (
-            batch is not None
-            and len(shape) > batch
-            and any(o.type.batch_axis == batch and o.shape[batch] == shape[batch] for o in operands)
-        )
-        return TensorType(shape=shape, batch_axis=batch if same else None)
 
     def _refuse(self, node: Node, reason: str) -> None:
         self.refused.append(Unsupported(op=_full_name(node), layer=node.name, where=node.source, reason=reason))

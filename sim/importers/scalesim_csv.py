@@ -72,13 +72,13 @@ def load_csv(path: Path, *, form: str = "auto") -> Network:
     if form not in ("auto", *_FIELDS):
         raise InputError(unknown_choice("topology form", form, ["auto", *_FIELDS]))
     lines = _lines(path)
+    if len(lines) > LARGEST_ROWS:
+        raise InputError(f"{path}: a topology may have {LARGEST_ROWS} rows, got {len(lines)}")
     rows = [r for r in (_cells(line, path.name, number) for number, line in lines) if r]
     header = rows[0] if rows and not any(_WHOLE.fullmatch(c.text) for c in rows[0][1:]) else None
     rows = rows[1:] if header else rows
     if not rows:
         raise InputError(f"{path}: the file holds no layer; write one per line as {_usage('conv')} or {_usage('gemm')}")
-    if len(rows) > LARGEST_ROWS:
-        raise InputError(f"{path}: a topology may have {LARGEST_ROWS} rows, got {len(rows)}")
     chosen = _form(header, rows[0]) if form == "auto" else form
     checked = [_row(cells, chosen) for cells in rows]
     return _network(path.stem, chosen, checked)
@@ -100,7 +100,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text; a topology CSV was expected") from None
-    return [(i, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text), 1)]
+    return [(i, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text), 1) if line.strip()]
 
 
 def _cells(line: str, file: str, number: int) -> list[Cell]:

@@ -1,0 +1,171 @@
+"""Compressed variants of one network: pruning x bits, each priced and measured on several pieces of hardware.
+
+Used by the demo. A variant is finished when its JSON file is on disk; running again takes what is there. Steps run in order:
+the trained original, its pruned forms, then quantised forms of each; those that do not depend on each other may run in
+different processes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from picojoule.accuracy import measure
+from picojoule.compress import load_method
+from picojoule.compress.plan import Plan, apply_plan, read_plan
+from picojoule.compressing import load_compressed, save_weights
+from picojoule.models.data import Dataset, load
+from picojoule.networks import TorchNetwork, load_torch, network_of
+from picojoule.signals import marginal
+from picojoule.sim.errors import PicojouleError
+from picojoule.sim.files import write_atomic
+from picojoule.sim.hardware import load_hardware
+from picojoule.sim.passes import fold_batch_norm
+from picojoule.sim.specs import parse_spec
+from picojoule.store import result_key
+from picojoule.training import train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is common to all variants: network, data, targets and training lengths."""
+
+    network: str
+    data: str
+    targets: tuple[str, ...]
+    epochs: int
+    lr: float
+    prune_for: str
+    sparse_epochs: int
+    finetune_epochs: int
+    quantise_epochs: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One point: the share of energy that pruning aims at (None: not pruned) and bits (None: post-training, native)."""
+
+    energy: float | None = None
+    bits: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Short name such as `e45-w4`."""
+        pruned = "full" if self.energy is None else f"e{self.energy * 100:.0f}"
+        return pruned if self.bits is None else f"{pruned}-w{self.bits}"
+
+    @property
+    def parent(self) -> "Variant | None":
+        """The variant this one starts from."""
+        if self.bits is not None:
+            return Variant(energy=self.energy)
+        return Variant() if self.energy is not None else None
+
+
+def key_of(recipe: Recipe, variant: Variant, data: Dataset) -> str:
+    """Return the key under which a variant's results are valid."""
+    return result_key({"recipe": asdict(recipe), "variant": asdict(variant)}, data.digest)
+
+
+def finished(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> list[dict[str, Any]] | None:
+    """Return a variant's rows (one per target) if they are on disk and still valid."""
+    path = folder / variant.name / "result.json"
+    try:
+        found = json.loads(path.read_text())
+        return list(found["rows"]) if found["key"] == key_of(recipe, variant, data) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[str, Any]]:
+    """Train (from the parent's weights on disk), price and measure a variant; write its folder and return its rows."""
+    data = load(recipe.data)
+    done = finished(recipe, variant, folder, data)
+    if done is not None:
+        return done
+    made, plan = _model(recipe, variant, folder, data)
+    own = folder / variant.name
+    save_weights(made.module, own / "model.safetensors")
+    plan.save(own / "plan.yaml")
+    network = fold_batch_norm(apply_plan(network_of(made, fold=False), plan))
+    rows = []
+    for target in recipe.targets:
+        accelerator = load_hardware(target)
+        report = accelerator.evaluate(network, seed=recipe.seed)
+        accuracy = measure(network, accelerator, data, seed=recipe.seed)
+        report.with_accuracy(accuracy).save(own / target)
+        rows.append(_row(variant, target, report.totals, report.network, asdict(accuracy)))
+    result = {"key": key_of(recipe, variant, data), "rows": rows}
+    write_atomic(own / "result.json", json.dumps(result, indent=1, allow_nan=False))
+    return rows
+
+
+def _row(
+    variant: Variant, target: str, totals: Mapping[str, Any], network: Mapping[str, Any], accuracy: Mapping[str, Any]
+) -> dict[str, Any]:
+    low, high = accuracy["interval"]
+    return {
+        "variant": variant.name,
+        "target": target,
+        "weight_bits": variant.bits,
+        "pruned_to_energy": variant.energy,
+        "accuracy_hardware": accuracy["hardware"],
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_float": accuracy["float"],
+        "energy_pj_per_sample": totals["energy_pj_per_sample"],
+        "energy_low": totals["ranges"]["energy_pj_per_sample"][0],
+        "energy_high": totals["ranges"]["energy_pj_per_sample"][1],
+        "latency_s": totals["latency_s"],
+        "interval_s": totals["interval_s"],
+        "area_mm2": totals["area_mm2"],
+        "macs": totals["macs"],
+        "params": network["params"],
+        "weight_bytes": totals["weight_bytes"],
+        "samples": accuracy["samples"],
+    }
+
+
+def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tuple[TorchNetwork, Plan]:
+    """Return the trained module of a variant and its plan."""
+    sample = tuple(data.train.images.shape[1:])
+    made = load_torch(recipe.network, sample_shape=sample, classes=len(data.class_names), seed=recipe.seed)
+    if variant.parent is None:
+        train(made.module, data.train, epochs=recipe.epochs, lr=recipe.lr, seed=recipe.seed, weight_decay=1e-4)
+        return _trained(made, made.module), Plan(layers={})
+    parent = folder / variant.parent.name
+    if not (parent / "plan.yaml").is_file():
+        raise PicojouleError(f"variant {variant.name} starts from {variant.parent.name}, which is not made yet")
+    before = read_plan(parent / "plan.yaml")
+    start = load_compressed(made, before, parent / "model.safetensors")
+    if variant.bits is None:
+        accelerator = load_hardware(recipe.prune_for)
+        signal = marginal(network_of(start, fold=False), accelerator)
+        settings = {
+            "budget": variant.energy,
+            "epochs": recipe.sparse_epochs,
+            "finetune_epochs": recipe.finetune_epochs,
+            "seed": recipe.seed,
+        }
+        name = "slimming"
+    else:
+        signal = None
+        settings = {
+            "weight_bits": variant.bits,
+            "activation_bits": variant.bits,
+            "epochs": recipe.quantise_epochs,
+            "seed": recipe.seed,
+        }
+        name = "lsq"
+    method = load_method(name)
+    config = parse_spec(method.config_type, settings, f"method {name}")
+    module, artifact = method.fit(start.module, data, signal, config)
+    return _trained(made, module), before.merged(artifact.plan)
+
+
+def _trained(made: TorchNetwork, module: torch.nn.Module) -> TorchNetwork:
+    return TorchNetwork(name=made.name, module=module, inputs=made.inputs, weights="trained")
