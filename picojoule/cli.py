@@ -7,6 +7,7 @@ Results go to stdout, progress and messages to stderr.
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -40,6 +41,8 @@ class ListFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
 
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 _NETWORK_HELP = "Zoo name, file.onnx, file.csv (SCALE-Sim), file.pt2, or file.py:callable."
 NetworkArgument = Annotated[str, typer.Argument(help=_NETWORK_HELP, metavar="NETWORK")]
@@ -354,10 +357,10 @@ def _run(words: list[str], debug: bool) -> int:
         result = typer.main.get_command(app).main(args=words, prog_name="picojoule", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(f"{_usage(error)}; see `picojoule {_command(words)}--help`", 2)
+        return _fail(f"{_usage(error, words)}; see `picojoule {_command(words)}--help`", 2)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output went away, for instance `| head`
+        result = _INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # the reader of our output went away (`| head`); rich and typer exit for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
         return 0
     except PicojouleError as error:
@@ -368,14 +371,22 @@ def _run(words: list[str], debug: bool) -> int:
         if debug:
             raise
         return _fail(f"bug in picojoule: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+    if result == _INTERRUPTED:  # the parser returns this for a Ctrl-C inside a command
+        return _fail("interrupted", _INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
-def _usage(error: typer.TyperException) -> str:
-    """Return the parser's complaint in our words: what, the rule, the nearest right one."""
-    text = error.format_message().strip().rstrip(".?")
-    text = text.replace("Value error, ", "").replace("Input should be", "must be").replace(": must", " must")
-    text = text.replace(", unable to parse string as an integer", "").replace(". Did you mean", "; did you mean")
+def _usage(error: typer.TyperException, words: Sequence[str]) -> str:
+    """Return the parser's complaint in our words: what, the rule, what came, the nearest right one."""
+    text = " ".join(error.format_message().split()).rstrip(".?")
+    text = text.replace("Value error, ", "").replace(", unable to parse string as an integer", "")
+    text = text.replace("greater than or equal to", "at least").replace(". Did you mean", "; did you mean")
+    text = re.sub(r"^Invalid value for '(.+?)': Input should be", r"\1 must be", text)
+    options = getattr(getattr(error, "param", None), "opts", ())
+    came = [b for a, b in zip(words, words[1:], strict=False) if a in options]
+    came += [value for option, equals, value in (w.partition("=") for w in words) if equals and option in options]
+    if came and f"'{came[-1]}'" not in text:
+        text += f", got '{came[-1]}'"
     return text[:1].lower() + text[1:]
 
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LIMIT_BYTES = 256 << 20
-_UNITS = {"energy": ("µJ", 1e-6), "latency_s": ("ms", 1e3), "interval_s": ("ms", 1e3)}
+_AXES = {  # total: label and factor from its own unit
+    "energy_pj": ("energy, µJ", 1e-6),
+    "energy_pj_per_sample": ("energy per sample, µJ", 1e-6),
+    "latency_s": ("latency, ms", 1e3),
+    "interval_s": ("time between results, ms", 1e3),
+    "area_mm2": ("area, mm²", 1.0),
+}
 
 
 def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -122,14 +128,14 @@ def front_rows(points: Sequence[Mapping[str, Any]], x: str) -> list[dict[str, An
 def plot_front(
     points: Sequence[Mapping[str, Any]], x: str, axes: "Axes | None" = None, *, names: bool = False
 ) -> "Axes":
-    """Draw accuracy against cost, dominated points hollow and grey, the front of each target joined by steps.
+    """Draw accuracy against cost, dominated points hollow, the front of each target joined by steps.
 
     `names` writes each front point's run beside it.
     """
     from picojoule.sim.report_plots import new_axes
 
     axes = axes or new_axes(8, 5.5)
-    unit, factor = next(((u, f) for k, (u, f) in _UNITS.items() if x.startswith(k)), ("", 1.0))
+    label, factor = _AXES.get(x, (x.replace("_", " "), 1.0))
     kept = front_of(points, x)
     targets = list(dict.fromkeys(p["target"] for p in points))
     for number, name in enumerate(targets):
@@ -140,16 +146,19 @@ def plot_front(
         for a, b, _, run in (point for point in own if names and point[2]):
             axes.annotate(str(run), (a, b), textcoords="offset points", xytext=(4, -9), fontsize="x-small", color=colour)
         if beaten:
-            axes.scatter(*zip(*beaten, strict=True), marker=marker, facecolors="none", edgecolors="0.6", s=30)
+            axes.scatter(*zip(*beaten, strict=True), marker=marker, facecolors="none", edgecolors=colour, alpha=0.45, s=26)
         if best:
-            label = f"{name or 'runs'}: front ({len(best)} of {len(own)})"
-            axes.step(*zip(*best, strict=True), where="post", color=colour, marker=marker, label=label)
+            legend = f"{name or 'runs'}: front ({len(best)} of {len(own)})"
+            axes.step(*zip(*best, strict=True), where="post", color=colour, marker=marker, label=legend)
     if all(p[x] > 0 for p in points):
         axes.set_xscale("log")
-    axes.set_xlabel(x.replace("_pj", "").replace("_s", "").replace("_", " ") + (f", {unit}" if unit else ""))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="x", which="both", labelsize="small")
+    axes.set_xlabel(label)
     axes.set_ylabel("accuracy on the hardware, %")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small", title="hollow grey: dominated", title_fontsize="small")
+    axes.legend(fontsize="small", title="hollow: dominated", title_fontsize="small")
     return axes
 
 

@@ -15,6 +15,7 @@ from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError, 
 from picojoule.sim.formats import FormatKind, NumberFormat, Sparsity, Structure, integer_format
 from picojoule.sim.gemm import network_macs
 from picojoule.sim.ir import Layer, Network, OperandKind
+from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.protocol import Accelerator
 from picojoule.sim.signals import ChannelStep, CostSignal, LayerPrice
 
@@ -40,13 +41,15 @@ def marginal(
 ) -> CostSignal:
     """Return what one unit less of each layer saves on an accelerator; `metric` is a key of the report's totals.
 
+    Batch norms are folded before pricing, as `evaluate` does, so shares of the baseline are those that reports show.
+
     Raises:
         InputError: for a metric that is no number here.
 
     """
 
     def price(candidate: Network) -> float:
-        totals = accelerator.evaluate(candidate, batch=batch, chips=None).totals
+        totals = accelerator.evaluate(fold_batch_norm(candidate), batch=batch, chips=None).totals
         if not isinstance(totals.get(metric), int | float):
             numbers = [k for k, v in totals.items() if isinstance(v, int | float)]
             raise InputError(unknown_choice("metric", metric, numbers))

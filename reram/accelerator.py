@@ -139,5 +139,8 @@ class ReramAccelerator:
         if plan.interval_s > 0:
             slowest = max(plan.stages, key=lambda name: plan.stages[name])
             notes.append(f"the slowest pipeline stage is '{slowest}'")
+        sparse = [n for n in plan.network.layers if n.name in plan.maps and n.operands[1].sparsity.density < 1]
+        if sparse:
+            notes.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves nothing here")
         shortage = buffer_shortage(plan, self.spec)
         return (*notes, shortage) if shortage else tuple(notes)

@@ -57,7 +57,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def refuse_tag(self, node: yaml.Node) -> Any:
-        raise yaml.MarkedYAMLError(problem=f"tags such as {node.tag} are not accepted here", problem_mark=node.start_mark)
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise yaml.MarkedYAMLError(problem=f"tags such as {tag} are not accepted here", problem_mark=node.start_mark)
 
 
 def _set_resolvers() -> None:

@@ -7,9 +7,8 @@ energy and time are `vector.transcendental.steps` multiply-adds).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
-
-import numpy as np
 
 from picojoule.sim.attributes import (
     ActivationAttributes,
@@ -136,12 +135,17 @@ def lane_operations(work: VectorWork) -> int:
 
 def operation_energy(component: str, work: VectorWork, bits: int, node_nm: float) -> list[Energy]:
     """Return the bill of a vector unit's arithmetic at an element width and node."""
-    bill = []
-    for op, count in work.operations.items():
-        price = vector_operation_energy_pj(op, bits, node_nm)
-        for key, pj in price.energy_by_constant.items():
-            bill.append(Energy(component=component, constant=key, events=float(count), pj_per_event=float(np.asarray(pj))))
-    return bill
+    return [
+        Energy(component=component, constant=key, events=float(count), pj_per_event=pj)
+        for op, count in work.operations.items()
+        for key, pj in _operation_price(op, bits, node_nm)
+    ]
+
+
+@cache
+def _operation_price(op: VectorOperation, bits: int, node_nm: float) -> tuple[tuple[str, float], ...]:
+    price = vector_operation_energy_pj(op, bits, node_nm)
+    return tuple((key, float(pj)) for key, pj in price.energy_by_constant.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

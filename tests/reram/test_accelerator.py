@@ -18,7 +18,7 @@ from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import NetworkBuilder, parameter
 from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
-from picojoule.sim.formats import integer_format, parse_format
+from picojoule.sim.formats import integer_format, parse_format, parse_sparsity
 from picojoule.sim.hardware import load_hardware, load_spec
 from picojoule.sim.ir import Layer, Network, Operand, TensorType
 from picojoule.sim.report import Report
@@ -515,6 +515,17 @@ def test_short_buffers_are_noted() -> None:
         "1 layer(s) wait for more input than the eDRAM of their tiles holds (most: 'conv', 32 KiB); "
         "what spills is not priced" in notes
     )
+
+
+def test_sparsity_that_saves_nothing_is_noted() -> None:
+    network = one_conv()
+    (layer,) = network.layers
+    half = replace(layer.operands[1], sparsity=parse_sparsity("2:4"))
+    sparse = network.with_layers((replace(layer, operands=(layer.operands[0], half)),))
+    assert priced(sparse).totals["energy_pj"] == priced(network).totals["energy_pj"]
+    note = "zero weights keep their cells: the sparsity of 1 layer(s) saves nothing here"
+    assert note in priced(sparse).coverage.notes
+    assert note not in priced(network).coverage.notes
 
 
 def test_the_preset_is_the_default_spec() -> None:
