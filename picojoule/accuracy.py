@@ -60,7 +60,7 @@ def measure(
                 progress(done, total)
     return Accuracy(
         metric="top1",
-        float=right[0] / total,
+        floating=right[0] / total,
         hardware=right[1] / total,
         interval=wilson_interval(right[1], total),
         samples=total,

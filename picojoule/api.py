@@ -52,7 +52,9 @@ def load(
     return made
 
 
-def trace(module: "torch.nn.Module", example_inputs: "Sequence[torch.Tensor] | torch.Tensor", *, name: str = "") -> Network:
+def trace(
+    module: "torch.nn.Module", example_inputs: "Sequence[torch.Tensor] | torch.Tensor", *, name: str = ""
+) -> Network:
     """Return the workload of a torch module (evaluation mode, batch norms folded); its weights stay the module's own.
 
     Raises:
@@ -136,7 +138,12 @@ _SWEEP_TOTALS = (
 
 
 def sweep(
-    network: Network | str | Path, hardware: Hardware, space: Mapping[str, Sequence[Any]], *, batch: int = 1, seed: int = 0
+    network: Network | str | Path,
+    hardware: Hardware,
+    space: Mapping[str, Sequence[Any]],
+    *,
+    batch: int = 1,
+    seed: int = 0,
 ) -> "pandas.DataFrame":
     """Price every combination of the given hardware keys (full factorial, last key fastest).
 

@@ -69,7 +69,9 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of everything ra
 def _version(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")
+    ] = False,
 ) -> None:
     if not version and context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
@@ -95,7 +97,9 @@ def evaluate(
     out: OutOption = None,
     format_: FormatOption = Format.TABLE,
     allow_unsupported: AllowOption = False,
-    mapping: Annotated[str, typer.Option("--mapping", help="How layers are mapped.", metavar="default|search")] = "default",
+    mapping: Annotated[
+        str, typer.Option("--mapping", help="How layers are mapped.", metavar="default|search")
+    ] = "default",
     seed: SeedOption = 0,
 ) -> None:
     """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
@@ -161,12 +165,14 @@ def coverage(
 
 
 @app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(help="Two or more folders made with --out.", metavar="RUN RUN...")]) -> None:
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more folders made with --out.", metavar="RUN RUN...")],
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
     """Say how likely one run costs less energy than another, given how uncertain the technology constants are."""
     from picojoule.comparison import compare_runs
-    from picojoule.tables import objects_table
 
-    _show(objects_table(compare_runs(runs)))
+    _list(compare_runs(runs), format_)
 
 
 @app.command()
@@ -214,13 +220,19 @@ def compress(
         return
     from picojoule.tables import objects_table
 
-    _show(objects_table(document["stages"], title=f"{document['network']} with {document['method']} on {document['hardware']}"))
+    _show(
+        objects_table(
+            document["stages"], title=f"{document['network']} with {document['method']} on {document['hardware']}"
+        )
+    )
     _show(f"plan, weights and reports: {out}")
 
 
 @app.command()
 def pareto(
-    runs: Annotated[list[Path], typer.Argument(help="Folders made with --out, or CSV tables of points.", metavar="RUN_OR_STUDY...")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders made with --out, or CSV tables of points.", metavar="RUN_OR_STUDY...")
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pareto.csv and pareto.png.")] = None,
     x: Annotated[str, typer.Option("--x", help="Total to make small.")] = "energy_pj_per_sample",
     format_: ListFormatOption = ListFormat.TABLE,

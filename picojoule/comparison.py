@@ -47,6 +47,7 @@ def _bill(run: Path) -> tuple[str, dict[str, float]]:
         text = read_bounded(table, _LIMIT_BYTES, "the components.csv of `evaluate --out`").decode()
         document = json.loads(read_bounded(run / "report.json", _LIMIT_BYTES, "the report.json of `evaluate --out`"))
         batch = int(document["network"]["batch"])
+        shown = run.name if document["complete"] else f"{run.name} (INCOMPLETE)"
         bill: dict[str, float] = {}
         for row in csv.DictReader(io.StringIO(text, newline="")):
             if row["metric"] == "energy":
@@ -61,5 +62,7 @@ def _bill(run: Path) -> tuple[str, dict[str, float]]:
     for key in bill:
         for name in key.split("*"):
             if name not in known:
-                raise InputError(f"{table}: priced by constant '{name}', which this version does not have; run it again")
-    return run.name, bill
+                raise InputError(
+                    f"{table}: priced by constant '{name}', which this version does not have; run it again"
+                )
+    return shown, bill

@@ -88,7 +88,9 @@ def run_compression(request: CompressionRequest, say: Say) -> dict[str, Any]:
     return document
 
 
-def _document(request: CompressionRequest, stages: list[dict[str, Any]], artifact: "CompressionArtifact") -> dict[str, Any]:
+def _document(
+    request: CompressionRequest, stages: list[dict[str, Any]], artifact: "CompressionArtifact"
+) -> dict[str, Any]:
     return {
         "schema": 1,
         "network": request.network,
@@ -120,7 +122,9 @@ def parse_budget(text: str | None) -> tuple[str, float | None]:
     except ValueError:
         value = -1.0
     if not 0 < value <= 1:
-        raise InputError(f"--budget takes METRIC=SHARE with a share between 0 and 1, for instance energy=0.5, got '{text}'")
+        raise InputError(
+            f"--budget takes METRIC=SHARE with a share between 0 and 1, for instance energy=0.5, got '{text}'"
+        )
     return known[name], value
 
 
@@ -150,7 +154,7 @@ def _stage(
     t = report.totals
     return {
         "stage": name,
-        "accuracy_float": accuracy.float,
+        "accuracy_float": accuracy.floating,
         "accuracy_hardware": accuracy.hardware,
         "energy_pj_per_sample": t["energy_pj_per_sample"],
         "latency_s": t["latency_s"],
@@ -182,7 +186,9 @@ def _budget_settings(
 
 def uniform_bits(bits: int) -> Plan:
     """Return the plan that gives every MAC layer weights and activations of `bits`."""
-    entry = LayerPlan(weight=WeightPlan(format=f"int{bits}", per="channel"), activation=ActivationPlan(format=f"int{bits}"))
+    entry = LayerPlan(
+        weight=WeightPlan(format=f"int{bits}", per="channel"), activation=ActivationPlan(format=f"int{bits}")
+    )
     return Plan(layers={"*": entry})
 
 

@@ -11,7 +11,7 @@ from picojoule.sim.evaluation import coverage_of
 from picojoule.sim.gemm import layer_macs
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
-from picojoule.sim.passes import check_weights, fold_batch_norm, result_bytes
+from picojoule.sim.passes import check_weights, fold_batch_norm, layer_bytes
 from picojoule.sim.report import Report
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ def _network(request: Request, data: "Dataset | None") -> Network:
     classes = len(data.class_names) if data is not None else None
     if request.compression is None:
         return load_network(
-            request.network, shapes=shapes, sample_shape=sample, classes=classes, weights=request.weights, seed=request.seed
+            request.network,
+            shapes=shapes,
+            sample_shape=sample,
+            classes=classes,
+            weights=request.weights,
+            seed=request.seed,
         )
     from picojoule.compress.plan import apply_plan, read_plan
 
@@ -95,7 +100,7 @@ def coverage_document(network: Network) -> dict[str, Any]:
         row = by_op.setdefault(layer.op.value, {"op": layer.op.value, "layers": 0, "macs": 0, "bytes": 0})
         row["layers"] += 1
         row["macs"] += layer_macs(layer)
-        row["bytes"] += sum(result_bytes(v, 1) for v in (*layer.operands, *layer.results))
+        row["bytes"] += layer_bytes(layer, 1)
     macs = sum(r["macs"] for r in by_op.values())
     found = coverage_of(network).to_dict()
     return {

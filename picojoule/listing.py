@@ -20,7 +20,19 @@ _OPTIONAL = {
     "pandas": "dev",
     "Pillow": "samples",
 }
-_CORE = ("picojoule", "torch", "numpy", "scipy", "numba", "networkx", "matplotlib", "pydantic", "PyYAML", "onnx", "safetensors")
+_CORE = (
+    "picojoule",
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "networkx",
+    "matplotlib",
+    "pydantic",
+    "PyYAML",
+    "onnx",
+    "safetensors",
+)
 
 
 def preset_rows() -> list[dict[str, Any]]:
@@ -55,7 +67,9 @@ def doctor_rows() -> list[dict[str, Any]]:
         found = _version(package)
         rows.append(_row(package, "ok" if found else "missing", found or f"optional: pip install 'picojoule[{extra}]'"))
     for plugin in plugins():
-        rows.append(_row(f"accelerator {plugin.kind}", "problem" if plugin.problem else "ok", plugin.problem or plugin.origin))
+        rows.append(
+            _row(f"accelerator {plugin.kind}", "problem" if plugin.problem else "ok", plugin.problem or plugin.origin)
+        )
     for name in presets():
         try:
             load_hardware(name)
@@ -64,7 +78,9 @@ def doctor_rows() -> list[dict[str, Any]]:
             rows.append(_row(f"preset {name}", "problem", str(error)))
     rows.extend(_data_row(name) for name in EMBEDDED)
     threads = os.environ.get("OMP_NUM_THREADS")
-    advice = f"OMP_NUM_THREADS={threads}" if threads else "OMP_NUM_THREADS is not set; 1 is best on small or busy machines"
+    advice = (
+        f"OMP_NUM_THREADS={threads}" if threads else "OMP_NUM_THREADS is not set; 1 is best on small or busy machines"
+    )
     rows.append(_row("threads", "ok", advice))
     return rows
 

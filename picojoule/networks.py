@@ -92,7 +92,9 @@ def load_network(
     if path.suffix.lower() not in readers:
         raise InputError(_unknown(text))
     if weights is not None:
-        raise InputError(f"{path}: --weights belongs to zoo names and file.py:callable; this file carries its own weights")
+        raise InputError(
+            f"{path}: --weights belongs to zoo names and file.py:callable; this file carries its own weights"
+        )
     return fold_batch_norm(readers[path.suffix.lower()](path, shapes or {}))
 
 
@@ -190,7 +192,9 @@ def _from_zoo(
             raise InputError(f"'{name}' has one input: give --input-shape 1,C,H,W without a name")
         sample_shape = shapes[None][1:]
     module = build(name, input_shape=sample_shape, classes=classes, seed=seed)
-    return TorchNetwork(name=name, module=module, inputs=example_inputs(name, input_shape=sample_shape), weights="random")
+    return TorchNetwork(
+        name=name, module=module, inputs=example_inputs(name, input_shape=sample_shape), weights="random"
+    )
 
 
 def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
@@ -231,7 +235,9 @@ def _user_code(what: str) -> Iterator[None]:
     except PicojouleError:
         raise
     except SystemExit as error:
-        raise InputError(f"{what}: it calls sys.exit({error.code!r}); keep that under `if __name__ == '__main__'`") from error
+        raise InputError(
+            f"{what}: it calls sys.exit({error.code!r}); keep that under `if __name__ == '__main__'`"
+        ) from error
     except Exception as error:
         raise InputError(f"{what}: {type(error).__name__}: {error}") from error
 
@@ -335,5 +341,7 @@ def load_weights(module: "torch.nn.Module", path: Path) -> None:
         if value.shape != needed.shape:
             raise InputError(f"{path}: tensor '{key}' is {list(value.shape)}, the network needs {list(needed.shape)}")
         if needed.is_floating_point() and not value.is_floating_point():
-            raise InputError(f"{path}: tensor '{key}' holds {value.dtype}, the network needs {needed.dtype}; dequantise it")
+            raise InputError(
+                f"{path}: tensor '{key}' holds {value.dtype}, the network needs {needed.dtype}; dequantise it"
+            )
     module.load_state_dict(state, strict=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from picojoule.sim.errors import InputError, nearest
 from picojoule.sim.files import read_bounded, write_atomic
 from picojoule.sim.report import rows_to_csv
+from picojoule.sim.report_plots import new_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +35,8 @@ def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     NaN is never on the front.
     """
     values = np.asarray(costs, dtype=np.float64)
-    usable = ~np.isnan(values).any(axis=1)
-    keep = usable.copy()
+    usable = np.asarray(~np.isnan(values).any(axis=1), dtype=np.bool_)
+    keep: NDArray[np.bool_] = usable.copy()
     for i in np.flatnonzero(usable):
         others = values[usable]
         keep[i] = not ((others <= values[i]).all(axis=1) & (others < values[i]).any(axis=1)).any()
@@ -58,7 +59,9 @@ def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
         else:
             points.append(_from_report(path, x))
     if not points:
-        raise InputError("no points to compare; give folders made with `evaluate --accuracy --out`, or a CSV of results")
+        raise InputError(
+            "no points to compare; give folders made with `evaluate --accuracy --out`, or a CSV of results"
+        )
     return points
 
 
@@ -132,21 +135,26 @@ def plot_front(
 
     `names` writes each front point's run beside it.
     """
-    from picojoule.sim.report_plots import new_axes
-
     axes = axes or new_axes(8, 5.5)
     label, factor = _AXES.get(x, (x.replace("_", " "), 1.0))
     kept = front_of(points, x)
     targets = list(dict.fromkeys(p["target"] for p in points))
     for number, name in enumerate(targets):
         colour, marker = f"C{number}", "os^Dv"[number % 5]
-        own = [(p[x] * factor, p["accuracy"] * 100, k, p["run"]) for p, k in zip(points, kept, strict=True) if p["target"] == name]
+        own = [
+            (p[x] * factor, p["accuracy"] * 100, k, p["run"])
+            for p, k in zip(points, kept, strict=True)
+            if p["target"] == name
+        ]
         beaten = [(a, b) for a, b, k, _ in own if not k]
         best = sorted((a, b) for a, b, k, _ in own if k)
         for a, b, _, run in (point for point in own if names and point[2]):
-            axes.annotate(str(run), (a, b), textcoords="offset points", xytext=(4, -9), fontsize="x-small", color=colour)
+            axes.annotate(
+                str(run), (a, b), textcoords="offset points", xytext=(4, -9), fontsize="x-small", color=colour
+            )
         if beaten:
-            axes.scatter(*zip(*beaten, strict=True), marker=marker, facecolors="none", edgecolors=colour, alpha=0.45, s=26)
+            xs, ys = zip(*beaten, strict=True)
+            axes.plot(xs, ys, marker, color=colour, fillstyle="none", alpha=0.45, markersize=5)
         if best:
             legend = f"{name or 'runs'}: front ({len(best)} of {len(own)})"
             axes.step(*zip(*best, strict=True), where="post", color=colour, marker=marker, label=legend)
@@ -167,4 +175,4 @@ def save_front(points: Sequence[Mapping[str, Any]], x: str, folder: Path) -> Non
     write_atomic(folder / "pareto.csv", rows_to_csv(front_rows(points, x)))
     axes = plot_front(points, x)
     axes.set_title("What accuracy costs")
-    axes.figure.savefig(folder / "pareto.png", dpi=120)
+    save(axes, folder / "pareto.png")

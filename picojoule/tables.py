@@ -10,7 +10,17 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+_PREFIXES = (
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+    (1e-9, "n"),
+    (1e-12, "p"),
+)
 
 
 def si(value: float | None, unit: str = "") -> str:
@@ -44,32 +54,56 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     """Return the lines above the layer table: what, and its value."""
     t, batch = report.totals, report.network["batch"]
     rows = [
-        ("network", f"{report.network['name']}: {si(t['macs'])} MACs, {si(report.network['params'])} parameters, batch {batch}"),
-        ("hardware", f"{report.hardware['name']} ({report.hardware['kind']})" + (f", {t['chips']} chips" if t["chips"] > 1 else "")),
+        (
+            "network",
+            f"{report.network['name']}: {si(t['macs'])} MACs, {si(report.network['params'])} parameters, batch {batch}",
+        ),
+        (
+            "hardware",
+            f"{report.hardware['name']} ({report.hardware['kind']})"
+            + (f", {t['chips']} chips" if t["chips"] > 1 else ""),
+        ),
     ]
     parts = f"accelerator {si(t['accelerator_latency_s'], 's')}, host {si(t['host_latency_s'], 's')}"
     rows.append(("latency", f"{si(t['latency_s'], 's')} ({parts})"))
     if t["interval_s"] != t["latency_s"]:
-        rows.append(("interval", f"{si(t['interval_s'], 's')} between results, {si(t['throughput_per_s'])} samples/s (pipelined)"))
+        rows.append(
+            (
+                "interval",
+                f"{si(t['interval_s'], 's')} between results, {si(t['throughput_per_s'])} samples/s (pipelined)",
+            )
+        )
     else:
         rows.append(("throughput", f"{si(t['throughput_per_s'])} samples/s"))
-    rows.append(("energy", f"{joules(t['energy_pj'])} ({_range(report, 'energy_pj')}), {joules(t['energy_static_pj'])} of it static"))
+    rows.append(
+        (
+            "energy",
+            f"{joules(t['energy_pj'])} ({_range(report, 'energy_pj')}), {joules(t['energy_static_pj'])} of it static",
+        )
+    )
     rows.append(("per MAC", f"{t['energy_pj'] / t['macs']:.3g} pJ" if t["macs"] else "-"))
     shares = sorted(report.energy_by_component().items(), key=lambda item: -item[1])
     total = sum(v for _, v in shares) or 1.0
-    rows.append(("goes to", ", ".join(f"{name} {value / total:.0%}" for name, value in shares[:6] if value / total >= 0.005)))
+    rows.append(
+        ("goes to", ", ".join(f"{name} {value / total:.0%}" for name, value in shares[:6] if value / total >= 0.005))
+    )
     if t["area_mm2"] is not None:
         rows.append(("area", f"{t['area_mm2']:.3g} mm²"))
     if t["resources"]:
         rows.append(("uses", ", ".join(f"{v} {k}" for k, v in t["resources"].items())))
     if t["utilization"] is not None:
         rows.append(("utilization", f"{t['utilization']:.1%}{_worst_cause(report)}"))
-    rows.append(("memory", f"{si(t['weight_bytes'], 'B')} of weights, {si(t['peak_activation_bytes'], 'B')} of activations at the peak"))
+    rows.append(
+        (
+            "memory",
+            f"{si(t['weight_bytes'], 'B')} of weights, {si(t['peak_activation_bytes'], 'B')} of activations at the peak",
+        )
+    )
     if report.accuracy:
         a = report.accuracy
         low, high = a.interval
         rows.append(
-            ("accuracy", f"{a.hardware:.2%} on this hardware ({low:.2%} to {high:.2%}), {a.float:.2%} in floating point; "
+            ("accuracy", f"{a.hardware:.2%} on this hardware ({low:.2%} to {high:.2%}), {a.floating:.2%} in floating point; "
              f"{a.samples} {a.split} samples")
         )  # fmt: skip
     if not report.complete:

@@ -69,7 +69,7 @@ def train(
         for epoch in range(epochs):
             order = torch.randperm(len(labels), generator=generator)
             total = 0.0
-            for i, chosen in enumerate(order.split(batch_size)):
+            for i, chosen in enumerate(torch.split(order, batch_size)):
                 if len(chosen) == 1 and len(labels) > 1:
                     continue  # batch norm has no variance over one sample
                 done = (epoch * batches + i) / (epochs * batches)
@@ -83,7 +83,9 @@ def train(
                 made.step()
                 total += float(loss.detach()) * len(chosen)
             if not math.isfinite(total):
-                raise InputError(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower lr (it is {lr})")
+                raise InputError(
+                    f"training diverged in epoch {epoch + 1}: the loss is not finite; lower lr (it is {lr})"
+                )
             record = {"epoch": float(epoch + 1), "loss": total / len(labels), "lr": made.param_groups[0]["lr"]}
             history.append(record)
             if on_epoch is not None:

@@ -39,7 +39,7 @@ def _row(name: str, source: str, quantity: str, reference: float, ours: float, *
 
 
 def _scalesim() -> Iterator[Row]:
-    """Sums over a network's layers of stall-free cycles and SRAM words, counted as SCALE-Sim counts (`compat: scalesim`)."""
+    """Yield sums over a network's layers of stall-free cycles and SRAM words, counted as SCALE-Sim does (`compat: scalesim`)."""
     text = files("picojoule").joinpath("validation_data/scalesim.csv").read_text()
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in csv.DictReader(text.splitlines()):
@@ -62,12 +62,13 @@ def _scalesim() -> Iterator[Row]:
 
 
 def _counts() -> Iterator[Row]:
-    """Published parameter and MAC counts of reference networks, through the torch importer."""
+    """Yield published parameter and MAC counts of reference networks, through the torch importer."""
     published = {entry["name"]: entry for entry in describe()}
     for name in _NETWORKS:
         network, entry = load_network(name), published[name]
-        yield _row(name, entry["source"], "MACs", entry["macs"], network_macs(network))
-        yield _row(name, entry["source"], "parameters", entry["params"], network.parameters)
+        source = entry["source"].split(",")[0] + ", published"
+        yield _row(name, source, "MACs", entry["macs"], network_macs(network))
+        yield _row(name, source, "parameters", entry["params"], network.parameters)
 
 
 def _isaac() -> Iterator[Row]:

@@ -116,7 +116,7 @@ def _row(
         "accuracy_hardware": accuracy["hardware"],
         "accuracy_low": low,
         "accuracy_high": high,
-        "accuracy_float": accuracy["float"],
+        "accuracy_float": accuracy["floating"],
         "energy_pj_per_sample": totals["energy_pj_per_sample"],
         "energy_low": totals["ranges"]["energy_pj_per_sample"][0],
         "energy_high": totals["ranges"]["energy_pj_per_sample"][1],

@@ -22,6 +22,7 @@ from picojoule.pareto import front_rows, plot_front
 from picojoule.sim.errors import PicojouleError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.report import rows_to_csv
+from picojoule.sim.report_plots import save
 from picojoule.tables import objects_table
 from picojoule.variants import Recipe, Variant, finished, make_variant
 
@@ -99,7 +100,7 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
     points = [{"run": r["variant"], "target": r["target"], "accuracy": r["accuracy_hardware"], X: r[X]} for r in rows]
     axes = plot_front(points, X, names=True)
     axes.set_title(f"{recipe.network} on {recipe.data}: accuracy under each accelerator's own arithmetic")
-    axes.figure.savefig(folder / "pareto.png", dpi=130)
+    save(axes, folder / "pareto.png")
     front = front_rows(points, X)
     best = {}
     for target in recipe.targets:
@@ -112,7 +113,13 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
             "cheapest_within_one_point": cheapest,
             "times_less_energy": original[X] / cheapest[X],
         }
-    summary = {"schema": 1, "network": recipe.network, "data": recipe.data, "seed": recipe.seed, "variants": len(variants())}
+    summary = {
+        "schema": 1,
+        "network": recipe.network,
+        "data": recipe.data,
+        "seed": recipe.seed,
+        "variants": len(variants()),
+    }
     write_atomic(folder / "summary.json", json.dumps(summary | {"targets": best}, indent=1, allow_nan=False))
     table = [
         {
@@ -123,15 +130,21 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
             "energy µJ": f"{float(str(r[X])) * 1e-6:.3g}",
             "latency µs": f"{float(str(r['latency_s'])) * 1e6:.3g}",
             "weights kB": f"{float(str(r['weight_bytes'])) / 1e3:.3g}",
-            "front": "yes" if any(f["on_front"] for f in front if (f["run"], f["target"]) == (r["variant"], r["target"])) else "",
+            "front": "yes"
+            if any(f["on_front"] for f in front if (f["run"], f["target"]) == (r["variant"], r["target"]))
+            else "",
         }
         for r in rows
     ]
     console.print(objects_table(table))
     for target, found in best.items():
         name, times = found["cheapest_within_one_point"]["run"], found["times_less_energy"]
-        console.print(f"{target}: '{name}' needs {times:.1f} times less energy than the original, within one point of accuracy")
-    console.print(f"done in {seconds:.0f} s; look at {folder / 'pareto.png'} (numbers: results.csv and summary.json beside it)")
+        console.print(
+            f"{target}: '{name}' needs {times:.1f} times less energy than the original, within one point of accuracy"
+        )
+    console.print(
+        f"done in {seconds:.0f} s; look at {folder / 'pareto.png'} (numbers: results.csv and summary.json beside it)"
+    )
 
 
 def main() -> int:
@@ -141,7 +154,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=root / "runs" / "demo", help="folder for results (runs/demo)")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="processes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one epoch of everything: checks the machinery, not the idea")
+    parser.add_argument(
+        "--quick", action="store_true", help="one epoch of everything: checks the machinery, not the idea"
+    )
     given = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     recipe = Recipe(
@@ -160,7 +175,9 @@ def main() -> int:
     try:
         data = load(recipe.data)
         count = f"{len(data.train)} training, {len(data.val)} validation and {len(data.test)} test images"
-        console.print(f"{recipe.network} on {recipe.data} ({count}), {len(variants())} variants on {', '.join(recipe.targets)}")
+        console.print(
+            f"{recipe.network} on {recipe.data} ({count}), {len(variants())} variants on {', '.join(recipe.targets)}"
+        )
         rows = run(recipe, given.out, data, max(1, given.jobs), console)
         finish(rows, recipe, given.out, time.monotonic() - start, console)
     except KeyboardInterrupt:

@@ -19,9 +19,7 @@ from picojoule.sim.weights import Weights, from_array
 
 def parameter(name: str, weights: Weights) -> Operand:
     """Return an operand for trained values."""
-    return Operand(
-        kind=OperandKind.PARAMETER, name=name, type=TensorType(shape=tuple(weights.shape)), weights=weights
-    )
+    return Operand(kind=OperandKind.PARAMETER, name=name, type=TensorType(shape=tuple(weights.shape)), weights=weights)
 
 
 def constant(name: str, values: NDArray[np.generic]) -> Operand:

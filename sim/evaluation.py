@@ -11,7 +11,7 @@ from picojoule.sim.attributes import Op
 from picojoule.sim.cost import Area, Energy, LayerCost, energy_by
 from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.ir import Network
-from picojoule.sim.passes import peak_activation_bytes, result_bytes, weight_bytes
+from picojoule.sim.passes import layer_bytes, peak_activation_bytes, weight_bytes
 from picojoule.sim.protocol import HardwareSpec
 from picojoule.sim.report import Coverage, Report
 
@@ -55,7 +55,9 @@ def unsupported_sentence(network: Network) -> str:
     places: dict[str, list[str]] = {}
     for item in network.unsupported:
         places.setdefault(item.op, []).append(item.where)
-    listed = "; ".join(f"{op} ({len(at)}x: {', '.join(at[:3])}{', ...' if len(at) > 3 else ''})" for op, at in places.items())
+    listed = "; ".join(
+        f"{op} ({len(at)}x: {', '.join(at[:3])}{', ...' if len(at) > 3 else ''})" for op, at in places.items()
+    )
     return (
         f"{network.name}: cannot price {len(network.unsupported)} operator(s): {listed}. "
         "Replace them, or pass --allow-unsupported to price the rest and mark the result INCOMPLETE"
@@ -70,7 +72,7 @@ def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> 
     """
     moved: dict[str, int] = {}
     for layer in network.layers:
-        moved[layer.name] = sum(result_bytes(v, batch) for v in (*layer.operands, *layer.results))
+        moved[layer.name] = layer_bytes(layer, batch)
     total = sum(moved.values()) or 1
     opaque = {layer.name for layer in network.layers if layer.op is Op.OPAQUE}
     heavy = (Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV, Op.OPAQUE)
@@ -93,7 +95,9 @@ def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> 
     )
 
 
-def make_report(network: Network, spec: HardwareSpec, model_version: str, priced: Priced, *, batch: int, seed: int) -> Report:
+def make_report(
+    network: Network, spec: HardwareSpec, model_version: str, priced: Priced, *, batch: int, seed: int
+) -> Report:
     """Return the report of schema 1; `network` has its formats filled in."""
     from picojoule.sim.technology import all_constants, constants_hash, total_range
 

@@ -58,7 +58,7 @@ class NumberFormat:
         """Largest integer code."""
         if self.kind in (FormatKind.TERNARY, FormatKind.BINARY):
             return 1
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
     def qmin(self) -> int:
@@ -110,7 +110,9 @@ _NAMED |= {
     "ternary": NumberFormat(kind=FormatKind.TERNARY, bits=2),
     "binary": NumberFormat(kind=FormatKind.BINARY, bits=1),
 }
-_SPELLINGS = "int2..int32, uint1..uint32, fp32, fp16, bf16, fpB_eEmM, bfpB_bN, ternary, binary, pow2_B, planesB, codebookB"
+_SPELLINGS = (
+    "int2..int32, uint1..uint32, fp32, fp16, bf16, fpB_eEmM, bfpB_bN, ternary, binary, pow2_B, planesB, codebookB"
+)
 
 
 def integer_format(bits: int, *, signed: bool = True, per: Granularity = Granularity.TENSOR) -> NumberFormat:

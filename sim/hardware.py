@@ -81,11 +81,15 @@ def load_spec(hardware: str | Path, overrides: Mapping[str, Any] | None = None) 
     kind = values.get("kind")
     if not isinstance(kind, str):
         problem = f"'kind' must be text, got {kind!r}" if "kind" in values else "key 'kind' is missing"
-        raise InputError(f"{where}: {problem}; say which accelerator this describes: {', '.join(p.kind for p in plugins())}")
+        raise InputError(
+            f"{where}: {problem}; say which accelerator this describes: {', '.join(p.kind for p in plugins())}"
+        )
     return parse_spec(accelerator_class(kind, where).spec_type, values, where)
 
 
-def load_hardware(hardware: "str | Path | HardwareSpec | Accelerator", overrides: Mapping[str, Any] | None = None) -> Accelerator:
+def load_hardware(
+    hardware: "str | Path | HardwareSpec | Accelerator", overrides: Mapping[str, Any] | None = None
+) -> Accelerator:
     """Return an accelerator for a preset's name, a YAML path, a spec, or an accelerator (returned as it is)."""
     if isinstance(hardware, HardwareSpec):
         if overrides:

@@ -175,7 +175,7 @@ class Network:
         return found
 
     def consumers(self) -> Mapping[str, tuple[Layer, ...]]:
-        """The layers that read each value, in order; a value that nobody reads is absent."""
+        """Return the layers that read each value, in order; a value that nobody reads is absent."""
         found: dict[str, tuple[Layer, ...]] = {}
         for layer in self.layers:
             for name in dict.fromkeys(o.name for o in layer.activations):
@@ -207,9 +207,13 @@ def check_network(network: Network) -> None:
             if operand.kind is not OperandKind.ACTIVATION:
                 continue
             if operand.name not in known:
-                raise InputError(f"{where} reads '{operand.name}' before any layer makes it; order layers by dependence")
+                raise InputError(
+                    f"{where} reads '{operand.name}' before any layer makes it; order layers by dependence"
+                )
             if known[operand.name] != operand.type:
-                raise InputError(f"{where} reads '{operand.name}' as {operand.type}, it was made as {known[operand.name]}")
+                raise InputError(
+                    f"{where} reads '{operand.name}' as {operand.type}, it was made as {known[operand.name]}"
+                )
         for result in layer.results:
             if result.name in known:
                 raise InputError(f"{where} makes '{result.name}' a second time; value names must be unique")

@@ -207,6 +207,12 @@ def result_bytes(value: Result | Operand, batch: int) -> int:
     return -(-int(value.type.elements(batch) * bits) // 8)
 
 
+def layer_bytes(layer: Layer, batch: int) -> int:
+    """Return the bytes of a layer's operands and results for `batch` samples."""
+    operands = sum(result_bytes(o, batch) for o in layer.operands)
+    return operands + sum(result_bytes(r, batch) for r in layer.results)
+
+
 def weight_bytes(network: Network) -> int:
     """Return the bytes of all parameters at their formats, shared tensors once."""
     parameters: Mapping[str, Operand] = {o.name: o for layer in network.layers for o in layer.parameters}

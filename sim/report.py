@@ -50,7 +50,7 @@ class Accuracy:
     """
 
     metric: str
-    float: float
+    floating: float
     hardware: float
     interval: tuple[float, float]
     samples: int
@@ -60,7 +60,7 @@ class Accuracy:
         """Return the JSON form."""
         return {
             "metric": self.metric,
-            "float": self.float,
+            "float": self.floating,
             "hardware": self.hardware,
             "interval": list(self.interval),
             "samples": self.samples,

@@ -76,7 +76,9 @@ def plot_latency(report: "Report", axes: "Axes | None" = None) -> "Axes":
     busy = [lay.latency_s * (1 - s) * 1e6 for lay, s in zip(layers, share, strict=True)]
     stall = [lay.latency_s * s * 1e6 for lay, s in zip(layers, share, strict=True)]
     axes.barh(range(len(shown)), busy, label="compute", color="C0")
-    axes.barh(range(len(shown)), stall, left=busy, label="stall", color="C1", hatch="//", edgecolor="white", linewidth=0.3)
+    axes.barh(
+        range(len(shown)), stall, left=busy, label="stall", color="C1", hatch="//", edgecolor="white", linewidth=0.3
+    )
     _finish(axes, report, shown)
     axes.set_xlabel("time of the layer, µs")
     axes.legend(fontsize="small")
@@ -91,7 +93,14 @@ def _finish(axes: "Axes", report: "Report", shown: list[int]) -> None:
     axes.margins(y=0.01)
 
 
+def save(axes: "Axes", path: Path) -> None:
+    """Write the figure that holds `axes` as a PNG."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=120)
+
+
 def save_figures(report: "Report", folder: Path) -> None:
     """Write energy.png and latency.png into `folder`."""
     for name, draw in (("energy", plot_energy), ("latency", plot_latency)):
-        draw(report).figure.savefig(folder / f"{name}.png", dpi=120)
+        save(draw(report), folder / f"{name}.png")

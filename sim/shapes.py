@@ -30,7 +30,12 @@ def conv(x: TensorType, weight: Ints, a: at.ConvAttributes) -> TensorType:
     if a.transposed:
         extra = a.output_padding or (0,) * len(kernel)
         space = tuple(
-            (s - 1) * a.stride[i] - a.padding_begin[i] - a.padding_end[i] + a.dilation[i] * (kernel[i] - 1) + 1 + extra[i]
+            (s - 1) * a.stride[i]
+            - a.padding_begin[i]
+            - a.padding_end[i]
+            + a.dilation[i] * (kernel[i] - 1)
+            + 1
+            + extra[i]
             for i, s in enumerate(x.shape[2:])
         )
         channels = weight[1] * a.groups
@@ -54,14 +59,14 @@ def deform_conv(x: TensorType, weight: Ints, a: at.DeformConvAttributes) -> Tens
 
 
 def linear(x: TensorType, weight: Ints) -> TensorType:
-    """y = x W^T."""
+    """Y = x W^T."""
     if x.shape[-1] != weight[1]:
         raise InputError(f"a weight of shape {list(weight)} takes {weight[1]} features, got {list(x.shape)}")
     return TensorType(shape=(*x.shape[:-1], weight[0]), batch_axis=_keep(x, len(x.shape) - 1))
 
 
 def matmul(a: TensorType, b: TensorType) -> TensorType:
-    """a @ b with numpy's broadcasting of leading axes; one-dimensional operands are not supported."""
+    """Return the type of a @ b, with numpy's broadcasting of leading axes; one-dimensional operands are not supported."""
     if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[-1] != b.shape[-2]:
         raise InputError(f"cannot multiply {list(a.shape)} by {list(b.shape)}")
     lead = broadcast([_lead(a), _lead(b)])
@@ -159,7 +164,7 @@ def slice_(x: TensorType, a: at.SliceAttributes) -> TensorType:
 
 
 def pad(x: TensorType, a: at.PadAttributes) -> TensorType:
-    """Padding on every axis."""
+    """Pad every axis."""
     shape = tuple(s + b + e for s, b, e in zip(x.shape, a.begin, a.end, strict=True))
     return TensorType(shape=shape, batch_axis=x.batch_axis)
 

@@ -55,8 +55,9 @@ _ELEMENTWISE: dict[ElementwiseKind, dict[VectorOperation, int]] = {
     ElementwiseKind.MUL: {_MULTIPLY: 1},
     ElementwiseKind.CAST: {_MULTIPLY: 1},
     ElementwiseKind.COPY: {},
-    **dict.fromkeys(
-        (
+    **{
+        kind: {_TRANSCENDENTAL: 1}
+        for kind in (
             ElementwiseKind.DIV,
             ElementwiseKind.POW,
             ElementwiseKind.SQRT,
@@ -66,9 +67,8 @@ _ELEMENTWISE: dict[ElementwiseKind, dict[VectorOperation, int]] = {
             ElementwiseKind.RECIPROCAL,
             ElementwiseKind.SIN,
             ElementwiseKind.COS,
-        ),
-        {_TRANSCENDENTAL: 1},
-    ),
+        )
+    },
 }
 
 

@@ -193,26 +193,23 @@ class SystolicArray:
             return []
         spec = self.spec
         flow = int(timing.Dataflow.of(spec.dataflow))
-        parallel, serial = np.array([self._narrowing(job) for job in jobs], dtype=np.int64).T
-        real = tuple(np.array([getattr(j.gemm, d) for j in jobs], dtype=np.int64) for d in "mnk")
-        groups = np.array([j.gemm.groups for j in jobs], dtype=np.int64)
-        timing.check_bounds(spec.rows, spec.cols, *real, groups)
-        timed = list(real)
-        timed[2] = -(-timed[2] // parallel)
-        streamed = {"os": 2, "ws": 0, "is": 1}[spec.dataflow]
-        timed[streamed] = timed[streamed] * serial
-        shape = (flow, spec.rows, spec.cols, *timed, groups)
+        m, n, k, groups = self._sizes(jobs)
+        timed = self._timed(jobs, m, n, k)
         if spec.compat == "scalesim":
-            compute = timing.scalesim_cycles(*shape)
-            words = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, *real, groups)
+            compute = timing.scalesim_cycles(flow, spec.rows, spec.cols, *timed, groups)
+            words = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
         else:
-            compute = timing.fold_cycles(*shape, spec.overlap_load, spec.overlap_drain)
-            words = traffic.sram_counts(flow, spec.rows, spec.cols, *real, groups)
+            compute = timing.fold_cycles(
+                flow, spec.rows, spec.cols, *timed, groups, spec.overlap_load, spec.overlap_drain
+            )
+            words = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
         moved = traffic.dram_traffic(
             flow,
             spec.rows,
             spec.cols,
-            *real,
+            m,
+            n,
+            k,
             groups,
             ifmap_elements=np.array([j.ifmap_elements for j in jobs], dtype=np.int64),
             ifmap_bits=np.array([j.activation.bits for j in jobs]),
@@ -224,8 +221,38 @@ class SystolicArray:
             ofmap_sram_bytes=int(spec.ofmap_sram_kib * 1024),
         )
         stalls = traffic.stall_cycles(moved, compute, self._bytes_per_cycle)
-        use = timing.utilization(*shape, compute_cycles=compute, stall_cycles=stalls)
+        use = timing.utilization(
+            flow, spec.rows, spec.cols, *timed, groups, compute_cycles=compute, stall_cycles=stalls
+        )
         return [self._array_cost(i, job, compute, stalls, words, moved, use) for i, job in enumerate(jobs)]
+
+    def _sizes(self, jobs: Sequence[_Job]) -> tuple[timing.IntArray, ...]:
+        """Return m, n, k, groups as arrays, after making sure that no product of them leaves 64 bits.
+
+        Raises:
+            InputError: if one would.
+
+        """
+        columns = [[getattr(j.gemm, d) for j in jobs] for d in ("m", "n", "k", "groups")]
+        widest = max(self.spec.accumulator_bits, self.spec.weight_bits, self.spec.activation_bits, 32)
+        serial = widest if self.spec.precision == "bit_serial" else 1  # a size may be stretched by the bits of a weight
+        timing.check_bounds(
+            self.spec.rows,
+            self.spec.cols,
+            *columns,
+            ifmap_elements=[j.ifmap_elements for j in jobs],
+            bits=widest * serial,
+        )
+        return tuple(np.array(c, dtype=np.int64) for c in columns)
+
+    def _timed(
+        self, jobs: Sequence[_Job], m: timing.IntArray, n: timing.IntArray, k: timing.IntArray
+    ) -> tuple[timing.IntArray, timing.IntArray, timing.IntArray]:
+        """Return the sizes that take time: narrow operands shorten the reduction, serial ones lengthen the stream."""
+        parallel, serial = np.array([self._narrowing(job) for job in jobs], dtype=np.int64).T
+        k = -(-k // parallel)
+        flow = self.spec.dataflow
+        return m * serial if flow == "ws" else m, n * serial if flow == "is" else n, k * serial if flow == "os" else k
 
     @property
     def _bytes_per_cycle(self) -> float:

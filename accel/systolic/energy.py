@@ -29,7 +29,8 @@ class EnergyModel:
         fixed = self.spec.precision == "fixed"
         w, a = (self.spec.weight_bits, self.spec.activation_bits) if fixed else (weight_bits, activation_bits)
         return [
-            Energy(component="mac", constant=key, events=float(macs), pj_per_event=pj) for key, pj in self._mac_price(w, a)
+            Energy(component="mac", constant=key, events=float(macs), pj_per_event=pj)
+            for key, pj in self._mac_price(w, a)
         ]
 
     def _mac_price(self, weight_bits: int, activation_bits: int) -> tuple[tuple[str, float], ...]:
@@ -87,7 +88,9 @@ class EnergyModel:
             ports = {"ifmap": spec.cols if spec.dataflow == "is" else spec.rows, "ofmap": spec.cols}
             ports["filter"] = spec.rows if spec.dataflow == "is" else spec.cols
             width = min(_WIDEST_PORT_BITS, max(1.0, ports[buffer] * bits))
-            capacity = {"ifmap": spec.ifmap_sram_kib, "filter": spec.filter_sram_kib, "ofmap": spec.ofmap_sram_kib}[buffer]
+            capacity = {"ifmap": spec.ifmap_sram_kib, "filter": spec.filter_sram_kib, "ofmap": spec.ofmap_sram_kib}[
+                buffer
+            ]
             access = float(tech.sram_energy_pj(capacity, np.ceil(width), spec.node_nm, spec.sram_cell, kind=kind))
             self._word_prices[key] = access * bits / width
         return self._word_prices[key]
@@ -101,9 +104,7 @@ class EnergyModel:
         if total_bytes == 0:
             return []
         key = tech.dram_key(self.spec.dram_type)
-        return [
-            Energy(component="dram", constant=key, events=8.0 * total_bytes, pj_per_event=tech.constant(key).value)
-        ]
+        return [Energy(component="dram", constant=key, events=8.0 * total_bytes, pj_per_event=tech.constant(key).value)]
 
     def area(self) -> Area:
         """Return the area of MACs, registers, SRAMs and the vector unit."""
@@ -112,18 +113,26 @@ class EnergyModel:
         bits = 2 * spec.weight_bits + spec.activation_bits + spec.accumulator_bits
         bits += spec.weight_bits if spec.overlap_load else 0
         mac_um2 = float(
-            tech.multiply_add_area_um2(spec.weight_bits, spec.activation_bits, min(32, spec.accumulator_bits), spec.node_nm)
+            tech.multiply_add_area_um2(
+                spec.weight_bits, spec.activation_bits, min(32, spec.accumulator_bits), spec.node_nm
+            )
         )
         lane_um2 = float(tech.multiply_add_area_um2(16, 16, 32, spec.node_nm)) * (spec.vector_lanes or spec.cols)
         logic = tech.logic_area_key(45, spec.node_nm)
         items = [
-            AreaItem(component="mac", constant=tech.product_key("mac.int8.multiply.area.45nm", logic), mm2=pes * mac_um2 / 1e6),
+            AreaItem(
+                component="mac",
+                constant=tech.product_key("mac.int8.multiply.area.45nm", logic),
+                mm2=pes * mac_um2 / 1e6,
+            ),
             AreaItem(
                 component="register",
                 constant=tech.product_key("register.bit.area.40nm", tech.logic_area_key(40, spec.node_nm)),
                 mm2=pes * float(tech.register_area_um2(bits, spec.node_nm)) / 1e6,
             ),
-            AreaItem(component="vector", constant=tech.product_key("mac.int32.add.area.45nm", logic), mm2=lane_um2 / 1e6),
+            AreaItem(
+                component="vector", constant=tech.product_key("mac.int32.add.area.45nm", logic), mm2=lane_um2 / 1e6
+            ),
         ]
         for buffer, kib in self.buffers:
             items.append(

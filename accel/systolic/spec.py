@@ -36,6 +36,8 @@ class SystolicSpec(HardwareSpec):
     )
     overlap_load: bool = Field(default=False, description="ws, is: load a fold behind the one before")
     overlap_drain: bool = Field(default=False, description="os: drain a fold behind the one after")
-    compat: Literal["none", "scalesim"] = Field(default="none", description="count cycles and SRAM words as SCALE-Sim 3")
+    compat: Literal["none", "scalesim"] = Field(
+        default="none", description="count cycles and SRAM words as SCALE-Sim 3"
+    )
     vector_lanes: int | None = Field(default=None, ge=1, le=65536, description="lanes of the vector unit; null: cols")
     node_nm: float = Field(default=45.0, ge=22.0, le=65.0, description="technology node; energies scale from 45 nm")

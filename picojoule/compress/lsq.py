@@ -48,12 +48,17 @@ class LsqConfig(Spec):
     weight_bits: int = Field(default=4, ge=2, le=8)
     activation_bits: int = Field(default=4, ge=2, le=8)
     first_last_bits: int | None = Field(
-        default=8, ge=2, le=8, description="bits of the first and last layer; None: as the others (section 2.3 of the paper: 8)"
+        default=8,
+        ge=2,
+        le=8,
+        description="bits of the first and last layer; None: as the others (section 2.3 of the paper: 8)",
     )
     per: Literal["tensor", "channel"] = Field(default="channel", description="what shares a weight step")
     epochs: int = Field(default=3, ge=0)
     lr: float = Field(default=1e-3, gt=0)
-    step_lr: float = Field(default=1.0, gt=0, description="learning rate of steps relative to the step's own size and lr")
+    step_lr: float = Field(
+        default=1.0, gt=0, description="learning rate of steps relative to the step's own size and lr"
+    )
     optimizer: Literal["adam", "sgd"] = "adam"
     batch_size: int = Field(default=64, ge=2)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -136,7 +141,9 @@ class Lsq:
             hook.remove()
         for place in places:
             parametrize.remove_parametrizations(place.module, "weight", leave_parametrized=True)
-        notes = [f"{len(places)} layers quantised to {config.weight_bits}-bit weights, {config.activation_bits}-bit inputs"]
+        notes = [
+            f"{len(places)} layers quantised to {config.weight_bits}-bit weights, {config.activation_bits}-bit inputs"
+        ]
         if signal is not None:
             cost = signal.price(apply_plan(network, plan)) / signal.price(network)
             notes.append(f"{signal.metric} ({signal.hardware}) is {cost:.4f} of the original's")
@@ -225,7 +232,9 @@ def _attach(
         weight_bits, activation_bits = place.bits
         weight = place.module.weight
         assert isinstance(weight, Tensor)
-        per_channel = config.per == "channel" and not (getattr(place.module, "transposed", False) and place.channel_axis == 0)
+        per_channel = config.per == "channel" and not (
+            getattr(place.module, "transposed", False) and place.channel_axis == 0
+        )
         form = integer_format(weight_bits, per=Granularity.CHANNEL if per_channel else Granularity.TENSOR)
         start = best_step(weight, form, place.channel_axis if per_channel else None)
         on_weight = LearnedStep(form, start, weight.numel() // start.numel())
@@ -244,7 +253,7 @@ def _round_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _parameter_groups(model: nn.Module, config: LsqConfig) -> list[dict[str, Any]]:
-    """Steps learn at their own rate and never decay; norms and biases do not decay either."""
+    """Let steps learn at their own rate; only weights decay."""
     steps = {id(m.factor) for m in model.modules() if isinstance(m, LearnedStep)}
     parameters = list(model.parameters())
     return [

@@ -41,8 +41,12 @@ class WeightPlan(Spec):
     """Format of a layer's weights, as `formats.parse_format` spells it."""
 
     format: str
-    per: Literal["tensor", "channel"] | None = Field(default=None, description="what shares a step; tensor when not given")
-    step: Steps | None = Field(default=None, description="size of one integer step: one number, or one per output channel")
+    per: Literal["tensor", "channel"] | None = Field(
+        default=None, description="what shares a step; tensor when not given"
+    )
+    step: Steps | None = Field(
+        default=None, description="size of one integer step: one number, or one per output channel"
+    )
 
     @field_validator("format")
     @classmethod
@@ -161,9 +165,7 @@ def apply_plan(network: Network, plan: Plan) -> Network:
     """
     entries = _entries(network, plan)
     network = _with_channels(network, entries)
-    return network.with_layers(
-        tuple(_planned(y, *entries[y.name]) if y.name in entries else y for y in network.layers)
-    )
+    return network.with_layers(tuple(_planned(y, *entries[y.name]) if y.name in entries else y for y in network.layers))
 
 
 def _entries(network: Network, plan: Plan) -> dict[str, tuple[LayerPlan, str]]:
@@ -239,15 +241,21 @@ def _kept_groups(
             )
         dropped = np.setdiff1d(np.arange(count), channels)
         if np.intersect1d(dropped, frozen).size:
-            raise InputError(f"plan: channel {int(np.intersect1d(dropped, frozen)[0])} of layer '{layer.name}' {_CANNOT_GO}")
+            raise InputError(
+                f"plan: channel {int(np.intersect1d(dropped, frozen)[0])} of layer '{layer.name}' {_CANNOT_GO}"
+            )
         result[labels[dropped]] = False
         split = np.flatnonzero(~result[labels])
         if len(split) > len(dropped):
             extra = int(np.setdiff1d(split, dropped)[0])
-            raise InputError(f"plan: layer '{layer.name}' keeps channel {extra}, which is coupled with one it drops; drop both")
+            raise InputError(
+                f"plan: layer '{layer.name}' keeps channel {extra}, which is coupled with one it drops; drop both"
+            )
         return result
     if len(frozen) > asked:
-        raise InputError(f"plan: {len(frozen)} channels of layer '{layer.name}' cannot be dropped, so {asked} cannot be kept")
+        raise InputError(
+            f"plan: {len(frozen)} channels of layer '{layer.name}' cannot be dropped, so {asked} cannot be kept"
+        )
     return _smallest_dropped(layer, asked, labels, result, keep)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.compress.coupling import Axes, Coupling, channel_groups
+from picojoule.compress.coupling import Coupling, channel_groups
+from picojoule.compress.labels import Axes
 from picojoule.sim.attributes import (
     Attributes,
     ConvAttributes,
@@ -50,7 +51,8 @@ def prune_network(network: Network, keep: NDArray[np.bool_], coupling: Coupling 
     for layer in network.layers:
         operands = tuple(_operand(layer, i, o, values, tensors) for i, o in enumerate(layer.operands))
         results = tuple(_result(r, values[r.name]) for r in layer.results)
-        if any(s < 1 for v in (*operands, *results) for s in v.shape):
+        shapes = [o.shape for o in operands] + [r.shape for r in results]
+        if any(size < 1 for shape in shapes for size in shape):
             raise InputError(f"{network.name}: layer '{layer.name}' would keep no channel; keep at least one")
         made = replace(
             layer, operands=operands, results=results, attributes=_attributes(layer.attributes, operands, results)

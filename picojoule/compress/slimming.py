@@ -29,7 +29,7 @@ from picojoule.sim.ir import Network
 from picojoule.sim.numerics.torch_importer import from_module
 from picojoule.sim.signals import CostSignal
 from picojoule.sim.specs import Spec
-from picojoule.training import accuracy, train
+from picojoule.training import Penalty, accuracy, train
 
 _log = logging.getLogger("picojoule.compress.slimming")
 
@@ -40,12 +40,16 @@ Scores = NDArray[np.float64]
 class SlimmingConfig(Spec):
     """Settings of Network Slimming; either `ratio` or `budget`."""
 
-    ratio: Annotated[float, Field(ge=0, lt=1)] | None = Field(default=None, description="share of channel groups that go")
+    ratio: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="share of channel groups that go"
+    )
     budget: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="share of the signal's baseline that may remain"
     )
     hardware_aware: bool = Field(default=True, description="penalty and order by cost; otherwise as in the paper")
-    l1: float = Field(default=1e-3, ge=0, description="lambda of a group of average price (the paper uses 1e-4 to 1e-5)")
+    l1: float = Field(
+        default=1e-3, ge=0, description="lambda of a group of average price (the paper uses 1e-4 to 1e-5)"
+    )
     epochs: int = Field(default=3, ge=0, description="sparse training")
     finetune_epochs: int = Field(default=3, ge=0)
     lr: float = Field(default=2e-3, gt=0)
@@ -90,35 +94,49 @@ class Slimming:
                 f"{network.name} has no batch norm whose channels can go; slimming needs batch norms after its convolutions"
             )
         weights = relative_prices(signal, coupling, scaled) if config.hardware_aware else np.ones(coupling.count)
-        history: list[Mapping[str, Any]] = []
-
-        def watch(phase: str, watched: nn.Module) -> Any:
-            def on_epoch(record: Mapping[str, float]) -> None:
-                correct, count = accuracy(watched, data.val)
-                history.append({"phase": phase, **record, "val_accuracy": correct / count})
-                _log.info("%s epoch %d: loss %.4f, val %.4f", phase, record["epoch"], record["loss"], correct / count)
-
-            return on_epoch
-
-        settings = {"lr": config.lr, "batch_size": config.batch_size, "weight_decay": config.weight_decay}
         penalty = gamma_penalty(model, coupling, config.l1 * weights)
-        train(
-            model, data.train, epochs=config.epochs, seed=config.seed, penalty=penalty,
-            on_epoch=watch("sparse training", model), **settings,
-        )  # fmt: skip
+        history = _phase(model, data, config, "sparse training", config.epochs, config.seed, penalty)
         score = gamma_scores(model, coupling) / weights
         keep = choose(network, coupling, score, scaled, signal, config)
         pruned = prune_module(model, network, keep, coupling, example_inputs=(example,))
-        train(
-            pruned, data.train, epochs=config.finetune_epochs, seed=config.seed + 1,
-            on_epoch=watch("fine-tuning", pruned), **settings,
-        )  # fmt: skip
+        history += _phase(pruned, data, config, "fine-tuning", config.finetune_epochs, config.seed + 1)
         cost = signal.price(rebind(prune_network(network, keep, coupling), pruned)) / signal.price(network)
         notes = (
             f"{int(np.count_nonzero(~keep))} of {int(np.count_nonzero(scaled))} channel groups dropped",
             f"{signal.metric} ({signal.hardware}) is {cost:.4f} of the original's",
         )
-        return pruned, CompressionArtifact(plan=plan_of(network, coupling, keep), history=tuple(history), notes=notes)
+        return pruned, CompressionArtifact(plan=plan_of(network, coupling, keep), history=history, notes=notes)
+
+
+def _phase(
+    model: nn.Module,
+    data: Dataset,
+    config: SlimmingConfig,
+    name: str,
+    epochs: int,
+    seed: int,
+    penalty: Penalty | None = None,
+) -> tuple[Mapping[str, Any], ...]:
+    """Train in place and return one record per epoch with the accuracy on validation data."""
+    history: list[Mapping[str, Any]] = []
+
+    def on_epoch(record: Mapping[str, float]) -> None:
+        correct, count = accuracy(model, data.val)
+        history.append({"phase": name, **record, "val_accuracy": correct / count})
+        _log.info("%s epoch %d: loss %.4f, val %.4f", name, record["epoch"], record["loss"], correct / count)
+
+    train(
+        model,
+        data.train,
+        epochs=epochs,
+        lr=config.lr,
+        batch_size=config.batch_size,
+        seed=seed,
+        weight_decay=config.weight_decay,
+        penalty=penalty,
+        on_epoch=on_epoch,
+    )
+    return tuple(history)
 
 
 def relative_prices(signal: CostSignal, coupling: Coupling, scaled: Flags) -> Scores:
@@ -134,7 +152,7 @@ def relative_prices(signal: CostSignal, coupling: Coupling, scaled: Flags) -> Sc
     return np.clip(relative, 0.1, 10.0)
 
 
-def gamma_penalty(model: nn.Module, coupling: Coupling, weights: Scores) -> Any:
+def gamma_penalty(model: nn.Module, coupling: Coupling, weights: Scores) -> Penalty:
     """Return a function that computes the sum over groups of weight times the sum of |gamma|."""
     held = tensors_of(model)
     terms: list[tuple[Tensor, Tensor]] = []

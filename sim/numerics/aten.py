@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Handler = Callable[["Call"], Any]
 
 IGNORED = frozenset(
-    "contiguous clone detach detach_ dropout dropout_ feature_dropout alias lift_fresh_copy lift_fresh "
-    "alpha_dropout positive resolve_conj resolve_neg _assert_tensor_metadata native_dropout".split()
+    {"contiguous", "clone", "detach", "detach_", "alias", "lift_fresh", "lift_fresh_copy", "positive"}
+    | {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "resolve_conj", "resolve_neg"}
 )
 """Operators that hand their first argument on (in evaluation)."""
 
@@ -159,7 +159,9 @@ def _norm(call: "Call", kind: NormKind) -> Operand:
 def _activation(kind: ActivationKind, **fixed: float) -> Handler:
     def handle(call: "Call") -> Operand:
         return call.one(
-            Op.ACTIVATION, [call.operand("self")], at.ActivationAttributes(kind=kind, **(fixed or _parameters(call, kind)))
+            Op.ACTIVATION,
+            [call.operand("self")],
+            at.ActivationAttributes(kind=kind, **(fixed or _parameters(call, kind))),
         )
 
     return handle
@@ -317,9 +319,7 @@ def _stack(call: "Call") -> Operand:
     rank = len(operands[0].shape)
     axis = int(call.value("dim", 0)) % (rank + 1)
     kind = call.types[0]
-    thin = type(kind)(
-        shape=tuple(1 if i == axis else s for i, s in enumerate(kind.shape)), batch_axis=kind.batch_axis
-    )
+    thin = type(kind)(shape=tuple(1 if i == axis else s for i, s in enumerate(kind.shape)), batch_axis=kind.batch_axis)
     raised = [
         call.add(Op.RESHAPE, [o], at.ReshapeAttributes(), suffix=f"unsqueeze{i}", types=[thin])[0]
         for i, o in enumerate(operands)
@@ -389,7 +389,9 @@ def _permute(call: "Call") -> Operand:
         order = tuple(int(d) % rank for d in call.value("dims"))
     else:
         swap = list(range(rank))
-        a, b = (int(call.value(k)) % rank for k in ("dim0", "dim1")) if "dim0" in call.arguments else (rank - 1, rank - 2)
+        a, b = (
+            (int(call.value(k)) % rank for k in ("dim0", "dim1")) if "dim0" in call.arguments else (rank - 1, rank - 2)
+        )
         swap[a], swap[b] = swap[b], swap[a]
         order = tuple(swap)
     return call.one(Op.TRANSPOSE, [x], at.TransposeAttributes(permutation=order))

@@ -106,7 +106,9 @@ def _choose(
                 continue
             values = torch.cat(samples[operand.name])
             if not bool(torch.isfinite(values).all()):
-                raise InputError(f"layer '{layer.name}' reads NaN or infinite values during calibration; check the data")
+                raise InputError(
+                    f"layer '{layer.name}' reads NaN or infinite values during calibration; check the data"
+                )
             used = _unsigned(form, values) if operand.format is None or operand.format.signed else form
             step = stated if stated is not None else float(best_step(values, used))
             known[key] = chosen[layer.name, operand.name] = Quantizer(format=used, step=step)

@@ -98,7 +98,7 @@ class Executor:
             if axis is not None and value.dim() == len(result.shape):
                 times, rest = divmod(value.shape[axis], result.shape[axis])
                 batch = times if batch is None and not rest and times else batch
-            if batch is None and axis is not None or tuple(value.shape) != result.type.at(batch or 1):
+            if (batch is None and axis is not None) or tuple(value.shape) != result.type.at(batch or 1):
                 shown = ["batch" if i == axis and s == 1 else s for i, s in enumerate(result.shape)]
                 raise InputError(f"input '{result.name}' must have shape {shown}, got {list(value.shape)}")
         return batch or 1

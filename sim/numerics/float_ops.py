@@ -27,7 +27,9 @@ def compute(layer: Layer, operands: Sequence[Tensor], batch: int) -> list[Tensor
     """
     if layer.op not in FUNCTIONS:
         assert isinstance(layer.attributes, at.OpaqueAttributes)
-        raise UnsupportedError(f"layer '{layer.name}' cannot be executed: operator {layer.attributes.original} is unknown")
+        raise UnsupportedError(
+            f"layer '{layer.name}' cannot be executed: operator {layer.attributes.original} is unknown"
+        )
     return FUNCTIONS[layer.op](layer, operands, batch)
 
 
@@ -48,8 +50,10 @@ def conv(a: at.ConvAttributes, x: Tensor, weight: Tensor, bias: Tensor | None) -
         full = functions[rank - 1](x, weight, bias, a.stride, 0, 0, a.groups, a.dilation)
         full = F.pad(full, _asymmetric((0,) * rank, extra))
         cut = [slice(None), slice(None)]
-        cut += [slice(b, full.shape[i + 2] - e) for i, (b, e) in enumerate(zip(a.padding_begin, a.padding_end, strict=True))]
-        return full[tuple(cut)]  # type: ignore[no-any-return]
+        cut += [
+            slice(b, full.shape[i + 2] - e) for i, (b, e) in enumerate(zip(a.padding_begin, a.padding_end, strict=True))
+        ]
+        return full[tuple(cut)]
     plain: Any = (F.conv1d, F.conv2d, F.conv3d)
     if a.padding_begin != a.padding_end:
         x = F.pad(x, _asymmetric(a.padding_begin, a.padding_end))
@@ -79,6 +83,13 @@ def _deform(layer: Layer, x: Sequence[Tensor], batch: int) -> list[Tensor]:
     return [deform_conv2d(x[0], x[1], x[2], mask, bias, a)]
 
 
+def _cropped(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return x with its trailing axes cut to `sizes`."""
+    for axis, size in enumerate(sizes, start=x.dim() - len(sizes)):
+        x = x.narrow(axis, 0, min(size, x.shape[axis]))
+    return x
+
+
 def _pool(layer: Layer, x: Sequence[Tensor], batch: int) -> list[Tensor]:
     a = layer.attributes
     assert isinstance(a, at.PoolAttributes)
@@ -93,7 +104,7 @@ def _pool(layer: Layer, x: Sequence[Tensor], batch: int) -> list[Tensor]:
     need = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(space, a.stride, a.dilation, a.kernel, strict=True)]
     end = [n - v - b for n, v, b in zip(need, value.shape[-rank:], a.padding_begin, strict=True)]
     keep = [min(e, 0) for e in end]
-    value = value[(..., *(slice(0, s + k) for s, k in zip(value.shape[-rank:], keep, strict=True)))]
+    value = _cropped(value, [s + k for s, k in zip(value.shape[-rank:], keep, strict=True)])
     padding = _asymmetric(a.padding_begin, [max(e, 0) for e in end])
     if a.kind is PoolKind.MAX:
         low = -math.inf if value.is_floating_point() else torch.iinfo(value.dtype).min
@@ -115,7 +126,7 @@ def _average_pool(a: at.PoolAttributes, value: Tensor, padding: list[int], need:
     if a.count_include_pad:
         stated = _asymmetric(a.padding_begin, [min(e, n) for e, n in zip(a.padding_end, need, strict=True)])
         ones = F.pad(ones, stated, value=1.0)
-        ones = ones[(..., *(slice(0, n) for n in need))]
+        ones = _cropped(ones, need)
         ones = F.pad(ones, _asymmetric((0,) * rank, [n - s for n, s in zip(need, ones.shape[-rank:], strict=True)]))
     else:
         ones = F.pad(ones, padding)

@@ -17,7 +17,7 @@ from picojoule.sim.formats import FormatKind, Granularity, NumberFormat
 from picojoule.sim.ir import Layer, OperandKind
 from picojoule.sim.numerics import float_ops
 from picojoule.sim.numerics.calibration import Calibration, Quantizer
-from picojoule.sim.numerics.deform import sample_columns
+from picojoule.sim.numerics.deform import deform_conv2d
 from picojoule.sim.numerics.quantize import best_step, cast_float, codes, power_of_two, wrap
 from picojoule.sim.protocol import Arithmetic, IntegerProduct
 
@@ -93,7 +93,9 @@ class MacEngine:
         axis = _weight_channel_axis(layer)
         if operand.step is not None:
             shape = [-1 if i == axis else 1 for i in range(value.dim())]
-            step = torch.tensor(operand.step, dtype=value.dtype).reshape(shape if len(operand.step) > 1 else [1] * value.dim())
+            step = torch.tensor(operand.step, dtype=value.dtype).reshape(
+                shape if len(operand.step) > 1 else [1] * value.dim()
+            )
         else:
             step = best_step(value, form, axis if form.per is Granularity.CHANNEL else None)
         made = codes(value, step, form), step
@@ -132,7 +134,7 @@ class MacEngine:
             return float_ops.conv(a, x, w, None)
         if isinstance(a, DeformConvAttributes):
             extra = [t.to(x.dtype) for t in operands[2 : 4 if a.has_mask else 3]]
-            return float_ops.deform_conv2d(x, w, extra[0], extra[1] if a.has_mask else None, None, a)
+            return deform_conv2d(x, w, extra[0], extra[1] if a.has_mask else None, None, a)
         return x @ w.transpose(0, 1) if layer.op is Op.LINEAR else x @ w
 
     def _hardware(
@@ -147,7 +149,9 @@ class MacEngine:
             rows = torch.cat([_matmul(p, c) for p, c in zip(products, columns, strict=True)])
             return rows.reshape(w.shape[0], x.shape[0], *space).movedim(0, 1)
         if isinstance(a, DeformConvAttributes):
-            raise UnsupportedError(f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them")
+            raise UnsupportedError(
+                f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them"
+            )
         flat = x.reshape(-1, x.shape[-1])
         y = _matmul(products[0], flat.transpose(0, 1)).transpose(0, 1)
         return y.reshape(*x.shape[:-1], -1)
@@ -178,7 +182,9 @@ class MacEngine:
                 made, step = self._activation(layer, 0, value)
                 rounded[position] = made * step
             else:
-                raise UnsupportedError(f"layer '{layer.name}': format {form} cannot be executed here; use integer or float")
+                raise UnsupportedError(
+                    f"layer '{layer.name}': format {form} cannot be executed here; use integer or float"
+                )
         return float_ops.compute(layer, rounded, batch)
 
     @staticmethod
@@ -223,7 +229,8 @@ def im2col(a: ConvAttributes, x: Tensor, kernel: tuple[int, ...]) -> tuple[Tenso
         axis = 2 + 2 * i
         count = (x.shape[axis] - a.dilation[i] * (kernel[i] - 1) - 1) // a.stride[i] + 1
         index = torch.arange(count)[:, None] * a.stride[i] + torch.arange(kernel[i])[None, :] * a.dilation[i]
-        x = x.index_select(axis, index.reshape(-1)).unflatten(axis, (count, kernel[i]))
+        x = x.index_select(axis, index.reshape(-1))
+        x = x.reshape(*x.shape[:axis], count, kernel[i], *x.shape[axis + 1 :])
         space.append(count)
     positions, taps = [2 + 2 * i for i in range(rank)], [3 + 2 * i for i in range(rank)]
     x = x.permute(1, *taps, 0, *positions)
@@ -241,7 +248,8 @@ def _transposed_conv(a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], pro
     full = [(s - 1) * a.stride[i] + a.dilation[i] * (kernel[i] - 1) + 1 + extra[i] for i, s in enumerate(space)]
     y = torch.zeros((batch, out, *full), dtype=torch.float64)
     for tap in range(prod(kernel)):
-        place, rest = [], tap
+        place: list[int] = []
+        rest = tap
         for size in reversed(kernel):
             rest, digit = divmod(rest, size)
             place.insert(0, digit)

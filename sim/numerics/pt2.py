@@ -55,7 +55,9 @@ def _check(path: Path, archive: zipfile.ZipFile) -> None:
             try:
                 torch.load(io.BytesIO(archive.read(record)), weights_only=True)
             except Exception:
-                raise InputError(f"{path}: record '{leaf}' holds pickled objects, which could run code; refused") from None
+                raise InputError(
+                    f"{path}: record '{leaf}' holds pickled objects, which could run code; refused"
+                ) from None
 
 
 def _check_json(path: Path, leaf: str, value: Any) -> None:
@@ -68,10 +70,12 @@ def _check_json(path: Path, leaf: str, value: Any) -> None:
             continue
         for key, inner in item.items():
             if key == "use_pickle" and inner:
-                raise InputError(f"{path}: '{leaf}' lists pickled weights, which could run code; save them as plain tensors")
+                raise InputError(
+                    f"{path}: '{leaf}' lists pickled weights, which could run code; save them as plain tensors"
+                )
             if key == "expr_str" and not _SIZE.fullmatch(str(inner)):
                 raise InputError(f"{path}: '{leaf}' holds a size that is not plain arithmetic; refused")
-            if key == "target" and isinstance(inner, str) and "nodes" not in item and "inputs" in item:
-                if not _TARGET.fullmatch(inner):
-                    raise InputError(f"{path}: '{leaf}' calls '{inner}', which is no torch operator; refused")
+            is_call = key == "target" and isinstance(inner, str) and "inputs" in item
+            if is_call and not _TARGET.fullmatch(inner):
+                raise InputError(f"{path}: '{leaf}' calls '{inner}', which is no torch operator; refused")
             stack.append(inner)

@@ -17,15 +17,19 @@ from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import NetworkBuilder, as_operand
 from picojoule.sim.errors import InputError, PicojouleError, UnsupportedError
-from picojoule.sim.numerics.aten import HANDLERS, IGNORED
 from picojoule.sim.ir import Network, Operand, OperandKind, TensorType
+from picojoule.sim.numerics.aten import HANDLERS, IGNORED
 from picojoule.sim.weights import Weights
 
 _MAX_BATCH = 1024
 
 
 def from_module(
-    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], *, name: str = "", weights: str = "module"
+    module: torch.nn.Module,
+    example_inputs: Sequence[torch.Tensor] | torch.Tensor,
+    *,
+    name: str = "",
+    weights: str = "module",
 ) -> Network:
     """Return the network of a module, with weights that stay the module's own.
 
@@ -62,7 +66,7 @@ def from_program(program: torch.export.ExportedProgram, *, name: str, weights: s
     return _Reader(lambda key: program.state_dict[key], program, name, weights).read()
 
 
-def _tensors(example_inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def _tensors(example_inputs: Sequence[torch.Tensor] | torch.Tensor) -> tuple[torch.Tensor, ...]:
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,)
     made = tuple(example_inputs)
@@ -151,7 +155,9 @@ class _Reader:
                 self._call(node)
             elif node.op == "output":
                 results = [self.operand(n) for n in _flat(node.args[0]) if isinstance(n, fx.Node)]
-                return self.builder.finish([r for r in results if r.kind is OperandKind.ACTIVATION], weights=self.weights)
+                return self.builder.finish(
+                    [r for r in results if r.kind is OperandKind.ACTIVATION], weights=self.weights
+                )
         raise UnsupportedError(f"{self.builder.name}: the exported program has no output")
 
     # --- values -----------------------------------------------------------------------------------------------------
@@ -184,9 +190,7 @@ class _Reader:
 
     def _constant(self, name: str, make: Callable[[], torch.Tensor]) -> Operand:
         value = make()
-        handle = Weights(
-            shape=tuple(value.shape), load=lambda: make().detach().numpy(), origin=make, note="constant"
-        )
+        handle = Weights(shape=tuple(value.shape), load=lambda: make().detach().numpy(), origin=make, note="constant")
         return Operand(kind=OperandKind.CONSTANT, name=name, type=TensorType(shape=handle.shape), weights=handle)
 
     def _fixed_operand(self, node: fx.Node) -> Operand:
@@ -264,7 +268,11 @@ class _Reader:
     def _call(self, node: fx.Node) -> None:
         value = node.meta.get("val")
         target = node.target
-        if target.__name__ == "getitem" and isinstance(node.args[0], fx.Node) and node.args[0] in self.env:
+        if (
+            getattr(target, "__name__", "") == "getitem"
+            and isinstance(node.args[0], fx.Node)
+            and node.args[0] in self.env
+        ):
             self.env[node] = self.env[node.args[0]][node.args[1]]
             return
         if not isinstance(value, torch.Tensor | list | tuple):

@@ -256,7 +256,10 @@ class Fixed(nn.Module):
 
 
 def test_a_forward_with_fixed_sizes_is_refused() -> None:
-    for loud, start in ((True, "Fixed cannot run with fewer channels: "), (False, "Fixed computes something else with fewer ")):
+    for loud, start in (
+        (True, "Fixed cannot run with fewer channels: "),
+        (False, "Fixed computes something else with fewer "),
+    ):
         module = Fixed(loud).eval()
         network = imported(module)
         coupling = channel_groups(network)
@@ -274,7 +277,7 @@ def test_a_parametrised_weight_is_refused_by_name() -> None:
     coupling = channel_groups(network)
     keep = np.ones(coupling.count, dtype=bool)
     keep[0] = False
-    with pytest.raises(UnsupportedError, match="'0.weight' must lose channels but is computed"):
+    with pytest.raises(UnsupportedError, match=r"'0\.weight' must lose channels but is computed"):
         prune_module(module, network, keep, coupling)
 
 

@@ -1,6 +1,7 @@
 """Cost signals: prices are differences of whole-network costs."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def chain(widths: tuple[int, ...] = (3, 20, 40, 10)) -> Network:
     build = NetworkBuilder("chain")
     x = build.input("x", TensorType(shape=(1, widths[0], 6, 6), batch_axis=0))
     plain = at.ConvAttributes(stride=(1, 1), padding_begin=(0, 0), padding_end=(0, 0), dilation=(1, 1))
-    for i, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (into, out) in enumerate(pairwise(widths)):
         weight = parameter(f"c{i}.weight", from_array(np.ones((out, into, 1, 1), dtype=np.float32)))
         (x,) = build.add(Op.CONV, [x, weight], plain, name=f"c{i}")
     return build.finish([x])
@@ -57,7 +58,9 @@ def test_marginal_prices_are_differences_of_evaluated_networks(metric: str) -> N
     thin = replace(weight, format=integer_format(accelerator.arithmetic(network.layers[1]).weight.bits - 1))
     changed = replace(network.layers[1], operands=(network.layers[1].operands[0], thin))
     narrow = accelerator.evaluate(network.with_layers((network.layers[0], changed, network.layers[2])))
-    assert signal.layers["c1"].weight_bit == pytest.approx(signal.baseline - narrow.totals[metric], abs=1e-9 * signal.baseline)
+    assert signal.layers["c1"].weight_bit == pytest.approx(
+        signal.baseline - narrow.totals[metric], abs=1e-9 * signal.baseline
+    )
     assert signal.price(network) == signal.baseline
 
 
@@ -78,7 +81,9 @@ def test_a_step_is_found_where_cost_falls_in_tiles() -> None:
     c1 = signal.layers["c1"]
     assert c1.output_channel == 0.0
     assert (c1.step.distance, c1.step.size) == (8, 1.0)
-    assert c1.step.slope == pytest.approx((0 / 5 + 1 / 10) / 2)  # after an eighth (5) and a quarter (10) of the channels
+    assert c1.step.slope == pytest.approx(
+        (0 / 5 + 1 / 10) / 2
+    )  # after an eighth (5) and a quarter (10) of the channels
     assert signal.layers["c0"].step.distance == 4
     assert c1.weight_bit == 0.0
     assert c1.bit_slice is None  # no number of bits saves anything here
@@ -86,5 +91,5 @@ def test_a_step_is_found_where_cost_falls_in_tiles() -> None:
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(InputError, match="unknown metric 'energy_pJ'; did you mean 'energy_pj'?"):
+    with pytest.raises(InputError, match=r"unknown metric 'energy_pJ'; did you mean 'energy_pj'\?"):
         marginal(chain(), load_hardware("edge-16x16"), "energy_pJ")

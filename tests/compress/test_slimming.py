@@ -49,9 +49,9 @@ def trained(digits: datasets.Dataset) -> nn.Module:
     return model
 
 
-def test_half_of_the_channels_go_and_accuracy_stays(trained: nn.Module, digits: datasets.Dataset) -> None:
+def test_a_third_of_the_channels_go_and_accuracy_stays(trained: nn.Module, digits: datasets.Dataset) -> None:
     before = {k: v.clone() for k, v in trained.state_dict().items()}
-    config = SlimmingConfig(ratio=0.5, hardware_aware=False, epochs=1, finetune_epochs=2, lr=5e-3)
+    config = SlimmingConfig(ratio=1 / 3, hardware_aware=False, epochs=1, finetune_epochs=2, lr=5e-3)
     model, artefact = Slimming().fit(trained, digits, None, config)
     original, _ = accuracy(trained, digits.test)
     correct, count = accuracy(model, digits.test)
@@ -60,12 +60,14 @@ def test_half_of_the_channels_go_and_accuracy_stays(trained: nn.Module, digits: 
     planned = apply_plan(network, artefact.plan)
     got = from_module(model, (torch.tensor(digits.train.images[:2]),))
     assert [y.results for y in planned.layers] == [y.results for y in got.layers]
-    assert network_macs(got) < 0.5 * network_macs(network)
+    assert network_macs(got) < 0.7 * network_macs(network)
     widths = [model.stem[0].out_channels, model.inner[0].out_channels, model.last[0].out_channels]
-    assert sum(widths) == 12 + 16 + 24 - 26
+    assert sum(widths) == 12 + 16 + 24 - 17
     assert model.outer[0].out_channels == model.stem[0].out_channels  # the two sides of the shortcut
     assert all(torch.equal(v, before[k]) for k, v in trained.state_dict().items())
-    assert apply_plan(got, artefact.plan).layers == got.layers  # a saved module comes with its plan: nothing left to drop
+    assert (
+        apply_plan(got, artefact.plan).layers == got.layers
+    )  # a saved module comes with its plan: nothing left to drop
     phases = [h["phase"] for h in artefact.history]
     assert phases == ["sparse training", "fine-tuning", "fine-tuning"]
 
@@ -76,11 +78,16 @@ def test_the_smallest_scales_go_first(trained: nn.Module, digits: datasets.Datas
     config = SlimmingConfig(ratio=0.3, hardware_aware=False, epochs=0, finetune_epochs=0, min_channels=1)
     _, artefact = Slimming().fit(trained, digits, None, config)
     score = gamma_scores(trained, coupling)
-    last = next(y for y in network.layers if y.name == "last.0")
-    labels = coupling.outputs_of(last)
-    kept = artefact.plan.layers["last.0"].keep_channels
-    dropped = np.setdiff1d(np.arange(24), kept)
-    assert score[labels[dropped]].max() < score[labels[list(kept)]].min()
+    kept, dropped = [], []
+    for layer in network.layers:
+        if layer.name in ("stem.0", "inner.0", "last.0"):
+            labels = coupling.outputs_of(layer)
+            entry = artefact.plan.layers.get(layer.name)
+            stays = np.isin(np.arange(len(labels)), entry.keep_channels if entry else np.arange(len(labels)))
+            kept.extend(score[labels[stays]])
+            dropped.extend(score[labels[~stays]])
+    assert len(dropped) == round(0.3 * 52)
+    assert max(dropped) <= min(kept)
     gammas = [trained.stem[1].weight, trained.outer[1].weight]
     means = torch.stack([g.detach().abs() for g in gammas]).mean(0)
     stem = coupling.outputs_of(network.layers[0])
@@ -100,7 +107,9 @@ def test_the_budget_is_met_and_not_overshot(trained: nn.Module, digits: datasets
 
 def test_an_impossible_budget_names_what_remains(trained: nn.Module, digits: datasets.Dataset) -> None:
     config = SlimmingConfig(budget=0.01, epochs=0, finetune_epochs=0)
-    with pytest.raises(InfeasibleError, match=r"cannot bring macs to 0.01 of the original; with 4 channels in every layer 0\.\d+"):
+    with pytest.raises(
+        InfeasibleError, match=r"cannot bring macs to 0.01 of the original; with 4 channels in every layer 0\.\d+"
+    ):
         Slimming().fit(trained, digits, None, config)
 
 
@@ -127,7 +136,9 @@ def test_the_penalty_weighs_each_scale_by_its_price(trained: nn.Module, digits: 
 
 def test_a_network_without_batch_norm_is_refused(digits: datasets.Dataset) -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    with pytest.raises(InputError, match="Sequential has no batch norm whose channels can go; slimming needs batch norms"):
+    with pytest.raises(
+        InputError, match="Sequential has no batch norm whose channels can go; slimming needs batch norms"
+    ):
         Slimming().fit(model, digits, None, SlimmingConfig(epochs=0))
 
 
@@ -140,5 +151,5 @@ def test_methods_are_listed_with_their_sources() -> None:
     rows = methods()
     assert [r["name"] for r in rows] == ["slimming", "lsq"]
     assert all(r["source"] and r["catalogue"].startswith("S") for r in rows)
-    with pytest.raises(InputError, match="unknown method 'sliming'; did you mean 'slimming'?"):
+    with pytest.raises(InputError, match=r"unknown method 'sliming'; did you mean 'slimming'\?"):
         load_method("sliming")

@@ -48,7 +48,9 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(("module", "shape"), LAYERS, ids=[type(m).__name__ + str(i) for i, (m, _) in enumerate(LAYERS)])
+@pytest.mark.parametrize(
+    ("module", "shape"), LAYERS, ids=[type(m).__name__ + str(i) for i, (m, _) in enumerate(LAYERS)]
+)
 def test_the_hardware_path_computes_the_integer_product(module, shape):
     torch.manual_seed(3)
     x = torch.randn(4, *shape)
@@ -78,7 +80,9 @@ def test_a_linear_layer_equals_integers_by_hand():
     operand = replace(network.layers[0].operands[1], step=(1 / 7, 0.4 / 7))
     layer = replace(network.layers[0], operands=(network.layers[0].operands[0], operand, network.layers[0].operands[2]))
     with torch.no_grad():
-        got = Executor(network.with_layers((layer,)), arithmetic=lambda _: arithmetic, calibration=calibration).run((x,))[0]
+        got = Executor(network.with_layers((layer,)), arithmetic=lambda _: arithmetic, calibration=calibration).run(
+            (x,)
+        )[0]
     x_codes = np.array([2, -4, 3])
     w_codes = np.array([[7, -3, 2], [2, 3, -7]])  # weight / step, rounded: -3.15, 1.75, 1.75, 3.325
     unit = 0.25 * np.array([1 / 7, 0.4 / 7])
@@ -138,7 +142,10 @@ def test_narrow_accumulators_wrap_around():
     x = torch.ones(1, 64)
     network = from_module(module, (x,))
     narrow = replace(INT8, accumulator_bits=16)
-    quantizers = {(layer.name, network.inputs[0].name): Quantizer(format=integer_format(8), step=1 / 127) for layer in network.layers}
+    quantizers = {
+        (layer.name, network.inputs[0].name): Quantizer(format=integer_format(8), step=1 / 127)
+        for layer in network.layers
+    }
     calibration = Calibration(quantizers=quantizers)
     with torch.no_grad():
         got = Executor(network, arithmetic=lambda _: narrow, calibration=calibration).run((x,))[0].item()

@@ -174,7 +174,9 @@ def test_a_control_flow_on_data_is_refused_with_its_line():
                 return x
             return -x
 
-    with pytest.raises(UnsupportedError, match=r"Branch cannot be exported at .*test_torch_import\.py:\d+: .*torch\.where"):
+    with pytest.raises(
+        UnsupportedError, match=r"Branch cannot be exported at .*test_torch_import\.py:\d+: .*torch\.where"
+    ):
         from_module(Branch(), (torch.randn(2, 3),))
 
 
@@ -190,7 +192,9 @@ def test_an_unknown_operator_is_recorded_with_its_place():
 
     network = from_module(Odd(), (torch.randn(2, 3),))
     assert [(u.op, u.layer) for u in network.unsupported] == [("cumsum", "cumsum")]
-    with pytest.raises(UnsupportedError, match=r"^Odd: cannot price 1 operator\(s\): cumsum \(1x: test_torch_import.py:\d+\)"):
+    with pytest.raises(
+        UnsupportedError, match=r"^Odd: cannot price 1 operator\(s\): cumsum \(1x: test_torch_import.py:\d+\)"
+    ):
         pj.evaluate(network, "edge-16x16")
     report = pj.evaluate(network, "edge-16x16", allow_unsupported=True)
     assert not report.complete
