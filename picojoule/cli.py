@@ -5,6 +5,7 @@ Results go to stdout, progress and messages to stderr.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -155,7 +156,8 @@ def coverage(
         return
     from picojoule.tables import objects_table, printable
 
-    title = f"{made.name}: {document['macs']:,} MACs, {made.parameters:,} parameters, {document['bytes_priced']:.1%} of bytes priced"
+    counts = f"{document['macs']:,} MACs, {made.parameters:,} parameters"
+    title = f"{made.name}: {counts}, {document['bytes_priced']:.1%} of bytes priced"
     _show(objects_table(coverage_rows(document), title=title))
     for item in document["unsupported"]:
         share = f"{item['bytes_share']:.1%} of bytes"
@@ -341,16 +343,14 @@ class _progress:  # noqa: N801 - used as a word: with _progress(...)
 
         console = Console(stderr=True)
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._what, self._task = what, None
+        self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> "_progress":
         self._bar.start()
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        if self._task is None:
-            self._task: Any = self._bar.add_task(self._what, total=total)
-        self._bar.update(self._task, completed=done)
+        self._bar.update(self._task, completed=done, total=total)
 
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
@@ -395,7 +395,7 @@ def _usage(error: typer.TyperException, words: Sequence[str]) -> str:
     text = text.replace("greater than or equal to", "at least").replace(". Did you mean", "; did you mean")
     text = re.sub(r"^Invalid value for '(.+?)': Input should be", r"\1 must be", text)
     options = getattr(getattr(error, "param", None), "opts", ())
-    came = [b for a, b in zip(words, words[1:], strict=False) if a in options]
+    came = [value for option, value in itertools.pairwise(words) if option in options]
     came += [value for option, equals, value in (w.partition("=") for w in words) if equals and option in options]
     if came and f"'{came[-1]}'" not in text:
         text += f", got '{came[-1]}'"

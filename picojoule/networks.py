@@ -280,10 +280,7 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
 
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected .safetensors or .pt weights")
-    if path.suffix == ".safetensors":
-        state = _read_safetensors(path)
-    else:
-        state = _read_pt(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise InputError(f"{path}: must hold a state dict of tensors, got {type(state).__name__}")

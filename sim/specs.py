@@ -36,15 +36,16 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted here", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted here", problem_mark=self._mark())
         self.depth += 1
         if self.depth > _LIMIT_DEPTH:
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {_LIMIT_DEPTH} levels", problem_mark=mark)
-        node = super().compose_node(parent, index)  # type: ignore[arg-type]
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {_LIMIT_DEPTH} levels", problem_mark=self._mark())
+        node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def _mark(self) -> Any:
+        return self.peek_event().start_mark  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -1,0 +1,98 @@
+"""The twin of a trained network: wide converters give the integer network exactly, narrow ones cost accuracy."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import picojoule as pj
+from picojoule.accuracy import measure
+from picojoule.models.data import load
+from picojoule.models.zoo import build
+from picojoule.sim.hardware import load_hardware
+from picojoule.sim.passes import fold_batch_norm
+from picojoule.sim.numerics.calibration import calibrate
+from picojoule.sim.numerics.executor import Executor
+from picojoule.sim.numerics.torch_importer import from_module
+from picojoule.training import accuracy, train
+
+EIGHT_BITS = {"weight_bits": 8, "activation_bits": 8}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    module = build("dscnn-fashion", input_shape=(1, 8, 8), classes=10)
+    train(module, digits.train, epochs=4, lr=1e-2, seed=0)
+    correct, count = accuracy(module, digits.val)
+    assert correct / count > 0.85
+    return module
+
+
+@pytest.fixture(scope="module")
+def calibration(digits):
+    return [(torch.tensor(digits.train.images[:128]),)]
+
+
+@pytest.mark.parametrize("encoding", ["offset", "flip", "differential"])
+def test_a_wide_adc_equals_the_integer_network_exactly(trained, digits, calibration, encoding):
+    x = torch.tensor(digits.val.images)
+    wide = load_hardware("isaac", {**EIGHT_BITS, "encoding": encoding, "adc_bits": 12})
+    crossbar = pj.hardware_twin(trained, x[:2], wide, calibration=calibration)
+    network = fold_batch_norm(from_module(trained, (x[:2],)))
+    # The same formats in plain exact integers: the hardware's product is left out.
+    plain = [wide.arithmetic(layer) for layer in network.layers if layer.name == "features.0.0"][0]
+    assert str(plain.weight) == "int8"
+
+    def integers(layer):
+        arithmetic = wide.arithmetic(layer)
+        return type(arithmetic)(
+            weight=arithmetic.weight, activation=arithmetic.activation, accumulator_bits=arithmetic.accumulator_bits
+        )
+
+    with torch.no_grad():
+        exact = Executor(network, arithmetic=integers, calibration=calibrate(network, calibration, integers)).run((x,))[0]
+        assert torch.equal(crossbar(x), exact)
+
+
+def test_a_narrow_adc_changes_the_result_and_the_paths_agree(trained, digits, calibration):
+    x = torch.tensor(digits.val.images[:40])
+    lossless = pj.hardware_twin(trained, x[:2], load_hardware("isaac", EIGHT_BITS), calibration=calibration)
+    narrow_hw = load_hardware("isaac", {**EIGHT_BITS, "adc_bits": 4})
+    narrow = pj.hardware_twin(trained, x[:2], narrow_hw, calibration=calibration)
+    with torch.no_grad():
+        gentle, harsh = lossless(x), narrow(x)
+    assert not torch.equal(gentle, harsh)
+    with_gradients = narrow(x)  # another path: the smooth product plus the hardware's error
+    torch.testing.assert_close(with_gradients.detach(), harsh, rtol=1e-4, atol=1e-4)
+
+
+def test_training_the_twin_recovers_what_a_narrow_adc_loses(trained, digits, calibration):
+    module = copy.deepcopy(trained)
+    hardware = load_hardware("isaac", {**EIGHT_BITS, "adc_bits": 5})
+    x, y = torch.tensor(digits.train.images[:256]), torch.tensor(digits.train.labels[:256])
+    twin = pj.hardware_twin(module, x[:2], hardware, calibration=calibration)
+    before, _ = accuracy(twin, digits.val)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=2e-3)
+    for _ in range(2):
+        for start in range(0, len(x), 32):
+            optimizer.zero_grad()
+            F.cross_entropy(twin(x[start : start + 32]), y[start : start + 32]).backward()
+            optimizer.step()
+    after, count = accuracy(twin, digits.val)
+    assert after > before + 0.05 * count
+
+
+def test_accuracy_is_measured_on_the_test_split(trained, digits):
+    network = fold_batch_norm(from_module(trained, (torch.tensor(digits.train.images[:2]),)))
+    found = measure(network, load_hardware("edge-16x16"), digits)
+    correct, count = accuracy(trained, digits.test)
+    assert (found.samples, found.split) == (count, "test")
+    assert found.floating == pytest.approx(correct / count)
+    assert abs(found.hardware - found.floating) < 0.03
+    assert found.interval[0] < found.hardware < found.interval[1]
