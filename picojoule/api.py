@@ -214,8 +214,8 @@ def penalty(
     """Return a differentiable scalar that falls as the module's channels become cheap to remove; add it to your loss.
 
     In the metric's own unit: each output channel is charged its marginal price on the hardware, weighted by a smooth
-    measure of whether it is alive (see `picojoule.penalty`). Prices are computed once per module and hardware.
+    measure of whether it is alive (see `picojoule.channel_penalty`). Prices are computed once per module and hardware.
     """
-    from picojoule.penalty import cost_penalty
+    from picojoule.channel_penalty import cost_penalty
 
     return cost_penalty(module, example_inputs, load_hardware(hardware), metric)

@@ -104,7 +104,7 @@ def evaluate(
     seed: SeedOption = 0,
 ) -> None:
     """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
-    from picojoule.evaluate import Request, run_request
+    from picojoule.evaluating import Request, run_request
 
     _check_folder(out)
     request = Request(
@@ -145,7 +145,7 @@ def coverage(
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
     """List what a network consists of and whatever in it is not understood, before any hardware is chosen."""
-    from picojoule.evaluate import coverage_document, coverage_rows
+    from picojoule.evaluating import coverage_document, coverage_rows
     from picojoule.networks import load_network, parse_shapes
 
     with _aside():

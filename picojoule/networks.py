@@ -301,7 +301,7 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_pt(path: Path) -> Any:
-    import pickle
+    from pickle import UnpicklingError
 
     import torch
 
@@ -309,7 +309,7 @@ def _read_pt(path: Path) -> Any:
         warnings.simplefilter("ignore")  # torch comments on old pickles; what is refused is refused below
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
+        except UnpicklingError:
             raise InputError(
                 f"{path}: holds more than tensors, or is torn; pickled objects are never loaded, as they can run any code: "
                 "save model.state_dict(), best as safetensors"

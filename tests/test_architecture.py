@@ -12,7 +12,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"sim": 0, "accel": 1, "reram": 1, "models": 2, "picojoule": 3, "scripts": 4}
 ROOMS = ("sim", "accel", "reram", "models")
-LIGHT_FACE = {"__init__", "__main__", "cli", "api", "networks", "evaluate", "listing", "tables", "pareto", "comparison"}
+LIGHT_FACE = {
+    "__init__",
+    "__main__",
+    "cli",
+    "api",
+    "networks",
+    "evaluating",
+    "listing",
+    "tables",
+    "pareto",
+    "comparison",
+}
 """Files of picojoule/ that are loaded before anybody knows whether torch is needed."""
 
 
@@ -181,7 +192,7 @@ def test_no_file_names_a_machine() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_are_relative_links(room: str) -> None:
     link = ROOT / "picojoule" / room
-    assert link.is_symlink() and os.readlink(link) == f"../{room}"
+    assert link.is_symlink() and str(link.readlink()) == f"../{room}"
     assert (ROOT / room).is_dir() and not (ROOT / room).is_symlink()
     assert (ROOT / room / "__init__.py").is_file()
 
@@ -191,6 +202,18 @@ def test_packages_have_an_init(room: str) -> None:
     """A folder without one would be left out of checks and might merge with somebody else's."""
     for path in sources(room):
         assert (path.parent / "__init__.py").is_file(), path.parent
+
+
+def test_no_module_has_the_name_of_a_public_function() -> None:
+    """Importing `picojoule.x` makes `picojoule.x` that module: a function of this name would be gone."""
+    import picojoule
+
+    modules = {p.stem for p in (ROOT / "picojoule").iterdir()}
+    assert not modules & set(picojoule.__all__)
+
+
+def test_light_face_exists() -> None:
+    assert {p.stem for p in (ROOT / "picojoule").glob("*.py")} >= LIGHT_FACE
 
 
 def test_scripts_can_be_run() -> None:

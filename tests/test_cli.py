@@ -857,12 +857,12 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def test_interrupted(refused: Callable[..., str], topology: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("picojoule.evaluate.run_request", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("picojoule.evaluating.run_request", raising(KeyboardInterrupt()))
     assert refused("evaluate", topology, *EDGE, code=130) == "interrupted"
 
 
 def test_bug_is_one_line(refused: Callable[..., str], topology: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("picojoule.evaluate.run_request", raising(ZeroDivisionError("a\nb")))
+    monkeypatch.setattr("picojoule.evaluating.run_request", raising(ZeroDivisionError("a\nb")))
     assert refused("evaluate", topology, *EDGE, code=1) == (
         "bug in picojoule: ZeroDivisionError: a b (run again with --debug for the traceback)"
     )

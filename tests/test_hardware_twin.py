@@ -11,10 +11,10 @@ from picojoule.accuracy import measure
 from picojoule.models.data import load
 from picojoule.models.zoo import build
 from picojoule.sim.hardware import load_hardware
-from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.numerics.calibration import calibrate
 from picojoule.sim.numerics.executor import Executor
 from picojoule.sim.numerics.torch_importer import from_module
+from picojoule.sim.passes import fold_batch_norm
 from picojoule.training import accuracy, train
 
 EIGHT_BITS = {"weight_bits": 8, "activation_bits": 8}
@@ -46,7 +46,7 @@ def test_a_wide_adc_equals_the_integer_network_exactly(trained, digits, calibrat
     crossbar = pj.hardware_twin(trained, x[:2], wide, calibration=calibration)
     network = fold_batch_norm(from_module(trained, (x[:2],)))
     # The same formats in plain exact integers: the hardware's product is left out.
-    plain = [wide.arithmetic(layer) for layer in network.layers if layer.name == "features.0.0"][0]
+    plain = next(wide.arithmetic(layer) for layer in network.layers if layer.name == "features.0.0")
     assert str(plain.weight) == "int8"
 
     def integers(layer):
@@ -56,7 +56,9 @@ def test_a_wide_adc_equals_the_integer_network_exactly(trained, digits, calibrat
         )
 
     with torch.no_grad():
-        exact = Executor(network, arithmetic=integers, calibration=calibrate(network, calibration, integers)).run((x,))[0]
+        exact = Executor(network, arithmetic=integers, calibration=calibrate(network, calibration, integers)).run((x,))[
+            0
+        ]
         assert torch.equal(crossbar(x), exact)
 
 
@@ -73,19 +75,21 @@ def test_a_narrow_adc_changes_the_result_and_the_paths_agree(trained, digits, ca
 
 
 def test_training_the_twin_recovers_what_a_narrow_adc_loses(trained, digits, calibration):
+    # Differential columns: their clipping errors are small and two-sided. Offset and flipped columns clip to one side by
+    # much more, and straight-through gradients do not lead out of that.
     module = copy.deepcopy(trained)
-    hardware = load_hardware("isaac", {**EIGHT_BITS, "adc_bits": 5})
-    x, y = torch.tensor(digits.train.images[:256]), torch.tensor(digits.train.labels[:256])
+    hardware = load_hardware("isaac", {**EIGHT_BITS, "encoding": "differential", "adc_bits": 3})
+    x, y = torch.tensor(digits.train.images[:512]), torch.tensor(digits.train.labels[:512])
     twin = pj.hardware_twin(module, x[:2], hardware, calibration=calibration)
-    before, _ = accuracy(twin, digits.val)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=2e-3)
+    before, count = accuracy(twin, digits.val)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3)
     for _ in range(2):
         for start in range(0, len(x), 32):
             optimizer.zero_grad()
             F.cross_entropy(twin(x[start : start + 32]), y[start : start + 32]).backward()
             optimizer.step()
-    after, count = accuracy(twin, digits.val)
-    assert after > before + 0.05 * count
+    after, _ = accuracy(twin, digits.val)
+    assert after > before + 0.2 * count
 
 
 def test_accuracy_is_measured_on_the_test_split(trained, digits):

@@ -21,7 +21,9 @@ def test_a_module_and_its_onnx_export_are_one_network(name, tmp_path):
     module, inputs = build(name), example_inputs(name, batch=2)
     path = tmp_path / f"{name}.onnx"
     batch = torch.export.Dim("batch")
-    torch.onnx.export(module, inputs, path, dynamo=True, verbose=False, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    torch.onnx.export(
+        module, inputs, path, dynamo=True, verbose=False, dynamic_shapes=tuple({0: batch} for _ in inputs)
+    )
     ours, theirs = pj.trace(module, inputs), pj.load(path)
     assert network_macs(ours) == network_macs(theirs)
     views = [[gemm_view(y) for y in network.layers if y.op in MAC_OPS] for network in (ours, theirs)]

@@ -35,7 +35,7 @@ def prune_module(
 ) -> nn.Module:
     """Return a copy of the module without the channel groups that `keep` leaves out, in eval mode.
 
-    `network` must have been imported from this module (batch norms unfolded). The copy is run on `example_inputs` (standard
+    `network` must have been imported from this module or one like it (batch norms unfolded). The copy is run on `example_inputs` (standard
     normal values when not given) and must equal the pruned network.
 
     Raises:
@@ -44,7 +44,7 @@ def prune_module(
 
     """
     coupling = coupling or channel_groups(network)
-    pruned = prune_network(network, keep, coupling)
+    pruned = prune_network(rebind(network, module), keep, coupling)
     made = copy.deepcopy(module).eval()
     held = tensors_of(made)
     for name, axes in coupling.tensors.items():

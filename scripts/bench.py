@@ -1,0 +1,73 @@
+"""CPU times of pricing, importing and crossbar arithmetic, as ratios to a yardstick measured in the same run."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import picojoule as pj
+from picojoule.reram import CrossbarSpec, program
+from picojoule.sim.hardware import load_hardware
+
+
+def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """Return the least CPU time of `repeats` runs, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def pricing(repeats: int) -> dict[str, float]:
+    """Price ResNet-18 on one design and on many."""
+    network = pj.load("resnet18")
+    found = {}
+    for name in ("edge-32x32", "isaac"):
+        accelerator = load_hardware(name)
+        found[f"evaluate resnet18 on {name}, ms"] = 1e3 * cpu_seconds(lambda a=accelerator: a.evaluate(network), repeats)
+    space = {"rows": [8, 16, 32, 64], "cols": [8, 16, 32, 64], "dataflow": ["os", "ws", "is"]}
+    seconds = cpu_seconds(lambda: pj.sweep(network, "edge-32x32", space), 1)
+    found["sweep resnet18, designs/s"] = 48 / seconds
+    return found
+
+
+def crossbars(repeats: int) -> dict[str, float]:
+    """Compare a ResNet-20-like layer on crossbars with a plain float32 product."""
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 128, (64, 576))
+    inputs = rng.integers(0, 256, (576, 6400)).astype(np.uint8)
+    a, b = weights.astype(np.float32), inputs.astype(np.float32)
+    plain = cpu_seconds(lambda: a @ b, repeats)
+    found = {"float32 product 64x576x6400, ms": 1e3 * plain}
+    for name, spec in {
+        "lossless (flip, 8-bit ADC)": CrossbarSpec(encoding="flip", adc_bits=8),
+        "every bitline lossy (offset, 6-bit ADC)": CrossbarSpec(adc_bits=6),
+        "differential, 6-bit ADC": CrossbarSpec(encoding="differential", adc_bits=6),
+    }.items():
+        ready = program(weights, spec)
+        found[f"crossbar {name}, times float32"] = cpu_seconds(lambda r=ready: r.matmul(inputs), repeats) / plain
+    return found
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    given = parser.parse_args()
+    found = {**pricing(given.repeats), **crossbars(given.repeats)}
+    if given.format == "json":
+        print(json.dumps(found, indent=1))
+    else:
+        for name, value in found.items():
+            print(f"{name:60} {value:10.3g}")
+
+
+if __name__ == "__main__":
+    main()
