@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,20 +96,43 @@ def check_macs(out: str) -> None:
     assert json.loads(out)["totals"]["macs"] == MACS
 
 
-def in_all_ways(folder: Path, programs: Path) -> None:
-    """Price the user's network as script, with -m and as console command, from its folder and from another."""
-    python, console = programs / "python", programs / "picojoule"
-    words = ["--hardware", "edge-16x16", "--format", "json"]
-    assert call([python, "train.py"], folder).split() == [str(MACS)] * 2
-    check_macs(call([python, "-m", "picojoule", "evaluate", "train.py:build", *words], folder))
-    check_macs(call([console, "evaluate", "train.py:build", *words], folder))
+PRICE = ["--hardware", "edge-16x16", "--format", "json"]
+
+
+def as_script(folder: Path, programs: Path) -> None:
+    assert call([programs / "python", "train.py"], folder).split() == [str(MACS)] * 2
+
+
+def as_module(folder: Path, programs: Path) -> None:
+    check_macs(call([programs / "python", "-m", "picojoule", "evaluate", "train.py:build", *PRICE], folder))
+
+
+def as_command(folder: Path, programs: Path) -> None:
+    check_macs(call([programs / "picojoule", "evaluate", "train.py:build", *PRICE], folder))
+
+
+def as_command_elsewhere(folder: Path, programs: Path) -> None:
     elsewhere = folder.parent / "elsewhere"
     elsewhere.mkdir()
-    check_macs(call([console, "evaluate", "../project/train.py:build", *words], elsewhere))
+    check_macs(call([programs / "picojoule", "evaluate", "../project/train.py:build", *PRICE], elsewhere))
 
 
-def test_editable_install(folder: Path) -> None:
-    in_all_ways(folder, Path(sys.executable).parent)
+@pytest.mark.parametrize("way", [as_script, as_command_elsewhere])
+def test_editable_install(way: Callable[[Path, Path], None], folder: Path) -> None:
+    way(folder, Path(sys.executable).parent)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", [as_module, as_command])
+def test_editable_install_in_the_folder(way: Callable[[Path, Path], None], folder: Path) -> None:
+    way(folder, Path(sys.executable).parent)
+
+
+def test_users_rooms_are_left_alone(folder: Path) -> None:
+    """With -m the user's folder is first on the path, and picojoule still finds its own rooms."""
+    (folder / "net.csv").write_text("fc, 4, 5, 6\n")
+    out = call([sys.executable, "-m", "picojoule", "evaluate", "net.csv", *PRICE], folder)
+    assert json.loads(out)["totals"]["macs"] == 4 * 5 * 6
 
 
 def test_pytest_in_the_users_folder(folder: Path) -> None:
@@ -195,7 +219,8 @@ def test_wheel_runs_from_an_empty_folder(wheel: Path, folder: Path, tmp_path: Pa
     words = ["evaluate", "mlp-784-100-10", "--hardware", "isaac", "--accuracy", "--data", "digits", "--format", "json"]
     assert json.loads(call([programs / "picojoule", *words], empty))["accuracy"]["samples"] == 360
     assert not list(empty.iterdir())
-    in_all_ways(folder, programs)
+    for way in (as_script, as_module, as_command, as_command_elsewhere):
+        way(folder, programs)
 
 
 @pytest.mark.full

@@ -18,7 +18,7 @@ from picojoule.accel.systolic.energy import EnergyModel
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op
 from picojoule.sim.cost import Area, Energy, LayerCost
-from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
+from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError, unknown_choice
 from picojoule.sim.evaluation import Priced, check_evaluation, make_report
 from picojoule.sim.formats import Granularity, NumberFormat, integer_format
 from picojoule.sim.gemm import Gemm, gemm_view
@@ -127,14 +127,16 @@ class SystolicArray:
         """Return the cost of `batch` samples; layers run one after the other.
 
         Raises:
-            InputError: for a bad batch or mapping.
-            UnsupportedError: for operators or formats that cannot run.
+            InputError: for a bad batch or sizes beyond 64 bits.
+            UnsupportedError: for operators, formats or mappings that cannot run.
             InfeasibleError: for more bits than the PEs have.
 
         """
         check_evaluation(network, batch, allow_unsupported)
+        if mapping == "search":
+            raise UnsupportedError("systolic arrays cannot search mappings yet; use --mapping default")
         if mapping != "default":
-            raise InputError(f"unknown mapping '{mapping}'; the systolic array maps with 'default'")
+            raise InputError(unknown_choice("mapping", mapping, ["default", "search"]))
         network, assumed = fill_formats(network, *self.native)
         fused = _fused(network)
         jobs = [self._job(layer, batch) for layer in network.layers if layer.op in _ARRAY_OPS]
