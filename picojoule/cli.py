@@ -209,7 +209,7 @@ def compress(
         data=data,
         out=out,
         budget=budget,
-        options=_overrides(option),
+        options=_overrides(option, "--option"),
         weights=weights,
         epochs=epochs,
         pretrain=pretrain,
@@ -283,10 +283,10 @@ def doctor(format_: ListFormatOption = ListFormat.TABLE) -> None:
     _list(doctor_rows(), format_)
 
 
-def _overrides(texts: Sequence[str] | None) -> dict[str, Any]:
+def _overrides(texts: Sequence[str] | None, option: str = "--set") -> dict[str, Any]:
     from picojoule.sim.hardware import parse_override
 
-    return dict(parse_override(text) for text in texts or ())
+    return dict(parse_override(text, option) for text in texts or ())
 
 
 def _check_folder(out: Path | None) -> None:

@@ -108,12 +108,12 @@ def _build(spec: HardwareSpec) -> Accelerator:
     return made(spec)  # type: ignore[call-arg]
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return (dotted key, value) of `key=value` as written after `--set`; the value is read as YAML."""
+def parse_override(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Return (dotted key, value) of `key=value` as written after `option`; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set takes key=value, got '{text}'")
-    return key.strip(), parse_yaml(value, f"--set {key.strip()}")
+        raise InputError(f"{option} takes key=value, got '{text}'")
+    return key.strip(), parse_yaml(value, f"{option} {key.strip()}")
 
 
 def _resolve(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:

@@ -449,7 +449,7 @@ WORDS = {
     "got 9999999999999999999999",
     "evaluate two.csv -H edge-16x16 --chips 0": "--chips takes a whole number of at least 1, or 'auto', got '0'",
     "evaluate two.csv -H edge-16x16 --chips many": "--chips takes a whole number of at least 1, or 'auto', got 'many'",
-    "evaluate two.csv -H edge-16x16 --mapping best": "unknown mapping 'best'; the systolic array maps with 'default'",
+    "evaluate two.csv -H edge-16x16 --mapping best": "unknown mapping 'best' (choose from 'default', 'search')",
     "evaluate two.csv -H edge-16x16 --accuracy": "--accuracy needs --data, for instance --data fashion-mini",
     "evaluate two.csv -H edge-16x16 --data mnist": "unknown data set 'mnist' (choose from 'cifar10:DIR', 'digits', "
     "'fashion-mini', 'idx:DIR', 'images:DIR')",
@@ -687,6 +687,28 @@ def test_pickles_are_never_loaded(refused: Callable[..., str], state: Any, tmp_p
     for content in (b"", (tmp_path / "e.pt").read_bytes()[:1000]):
         (tmp_path / "e.pt").write_bytes(content)
         assert refused(*MLP, "e.pt") == "e.pt: torn, or no file of torch.save; save model.state_dict() again"
+
+
+def test_compress_writes_what_evaluate_reads(
+    run: Callable[..., tuple[int, str, str]], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    words = ("compress", "mlp-784-100-10", *EDGE, "--data", "digits", "--out", "made", "--method")
+    assert refused(*words, "lsk") == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'lsq', 'slimming')"
+    assert refused(*words, "lsq", "--option", "bits") == "--option takes key=value, got 'bits'"
+    options = ("--option", "weight_bits=4", "--option", "first_last_bits=4", "--epochs", "1", "--pretrain", "1")
+    code, out, err = run(*words, "lsq", *options, "--format", "json")
+    assert code == 0, err
+    stages = {s["stage"]: s for s in document(out)["stages"]}
+    assert {"plan.yaml", "model.safetensors"} <= {p.name for p in (tmp_path / "made").iterdir()}
+    plan = ("--compression", "made/plan.yaml", "--weights", "made/model.safetensors")
+    code, out, err = run(
+        "evaluate", "mlp-784-100-10", *EDGE, *plan, "--accuracy", "--data", "digits", "--format", "json"
+    )
+    assert code == 0, err
+    measured, totals = document(out)["accuracy"], document(out)["totals"]
+    assert measured["hardware"] == stages["compressed"]["accuracy_hardware"] > 0.5
+    assert totals["energy_pj_per_sample"] == stages["compressed"]["energy_pj_per_sample"]
+    assert totals["energy_pj_per_sample"] < stages["original"]["energy_pj_per_sample"]
 
 
 USER_FILE = """
