@@ -63,6 +63,10 @@ def run_compression(request: CompressionRequest, say: Say) -> dict[str, Any]:
     method = load_method(request.method)
     metric, budget = parse_budget(request.budget)
     accelerator = load_hardware(request.hardware)
+    settings = {"seed": request.seed, **request.options}
+    if request.epochs is not None:
+        settings["epochs"] = request.epochs
+    parse_spec(method.config_type, settings, f"method {request.method}")  # a bad setting must not cost a training first
     data = load(request.data)
     made = _trained(request, data, say)
     network = network_of(made, fold=False)
@@ -70,9 +74,6 @@ def run_compression(request: CompressionRequest, say: Say) -> dict[str, Any]:
     stages = [_stage("original", fold_batch_norm(network), accelerator, data, request)]
     save_weights(made.module, request.out / "original.safetensors")
     signal = marginal(network, accelerator, metric=metric)
-    settings = {"seed": request.seed, **request.options}
-    if request.epochs is not None:
-        settings["epochs"] = request.epochs
     if budget is not None:
         settings |= _budget_settings(request.method, method.config_type.model_fields, network, signal, budget, say)
     config = parse_spec(method.config_type, settings, f"method {request.method}")

@@ -7,8 +7,6 @@ be trained and compressed. ONNX and CSV are read without torch.
 import contextlib
 import importlib.util
 import inspect
-import io
-import logging
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,21 +100,8 @@ def network_of(made: TorchNetwork, *, fold: bool = True) -> Network:
     """Return the workload of a torch network."""
     from picojoule.sim.numerics.torch_importer import from_module
 
-    with _quiet():
-        network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
+    network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
     return fold_batch_norm(network) if fold else network
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's own account of a failing export (tracebacks, graphs) off stderr; the error says what matters."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def load_torch(

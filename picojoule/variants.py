@@ -39,6 +39,7 @@ class Recipe:
     epochs: int
     lr: float
     prune_for: str
+    prune_lr: float
     sparse_epochs: int
     finetune_epochs: int
     quantise_epochs: int
@@ -149,6 +150,7 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
             "budget": variant.energy,
             "epochs": recipe.sparse_epochs,
             "finetune_epochs": recipe.finetune_epochs,
+            "lr": recipe.prune_lr,
             "seed": recipe.seed,
         }
         name = "slimming"

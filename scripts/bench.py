@@ -30,7 +30,9 @@ def pricing(repeats: int) -> dict[str, float]:
     found = {}
     for name in ("edge-32x32", "isaac"):
         accelerator = load_hardware(name)
-        found[f"evaluate resnet18 on {name}, ms"] = 1e3 * cpu_seconds(lambda a=accelerator: a.evaluate(network), repeats)
+        found[f"evaluate resnet18 on {name}, ms"] = 1e3 * cpu_seconds(
+            lambda a=accelerator: a.evaluate(network), repeats
+        )
     space = {"rows": [8, 16, 32, 64], "cols": [8, 16, 32, 64], "dataflow": ["os", "ws", "is"]}
     seconds = cpu_seconds(lambda: pj.sweep(network, "edge-32x32", space), 1)
     found["sweep resnet18, designs/s"] = 48 / seconds

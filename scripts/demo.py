@@ -32,7 +32,7 @@ Rows = list[dict[str, object]]
 
 def variants() -> list[Variant]:
     """Return every variant, parents first."""
-    shapes = [Variant(), Variant(energy=0.65), Variant(energy=0.4)]
+    shapes = [Variant(), Variant(energy=0.7), Variant(energy=0.45)]
     return shapes + [Variant(energy=s.energy, bits=b) for s in shapes for b in (8, 6, 4, 3)]
 
 
@@ -166,8 +166,9 @@ def main() -> int:
         epochs=1 if given.quick else 10,
         lr=1e-2,
         prune_for="edge-16x16",
+        prune_lr=5e-3,
         sparse_epochs=1 if given.quick else 2,
-        finetune_epochs=1 if given.quick else 4,
+        finetune_epochs=1 if given.quick else 5,
         quantise_epochs=1 if given.quick else 2,
         seed=given.seed,
     )

@@ -139,12 +139,12 @@ def parse_format(text: str, *, per: str = "tensor") -> NumberFormat:
 
 
 def _parse_pattern(word: str) -> NumberFormat | None:
-    if match := re.fullmatch(r"(u?)int(\d{1,2})", word):
+    if match := re.fullmatch(r"(u?)int([0-9]{1,2})", word):
         return integer_format(int(match[2]), signed=not match[1])
-    if match := re.fullmatch(r"fp(\d{1,2})_e(\d{1,2})m(\d{1,2})", word):
+    if match := re.fullmatch(r"fp([0-9]{1,2})_e([0-9]{1,2})m([0-9]{1,2})", word):
         bits, exponent, mantissa = (int(g) for g in match.groups())
         return _float(bits, exponent, mantissa) if bits == 1 + exponent + mantissa and exponent else None
-    if match := re.fullmatch(r"bfp(\d{1,2})_b(\d{1,4})", word):
+    if match := re.fullmatch(r"bfp([0-9]{1,2})_b([0-9]{1,4})", word):
         bits, block = int(match[1]), int(match[2])
         made = NumberFormat(
             kind=FormatKind.BLOCK_FLOAT, bits=bits, exponent_bits=8, mantissa_bits=bits - 1, block=block
@@ -155,7 +155,7 @@ def _parse_pattern(word: str) -> NumberFormat | None:
         ("planes", FormatKind.BIT_PLANE),
         ("codebook", FormatKind.CODEBOOK),
     ):
-        if (match := re.fullmatch(prefix + r"(\d{1,2})", word)) and 1 <= int(match[1]) <= 16:
+        if (match := re.fullmatch(prefix + r"([0-9]{1,2})", word)) and 1 <= int(match[1]) <= 16:
             return NumberFormat(kind=kind, bits=int(match[1]))
     return None
 
@@ -204,16 +204,20 @@ def parse_sparsity(text: str, density: float | None = None) -> Sparsity:
 
     """
     word = text.strip().lower()
+    if word == "dense" and density not in (None, 1.0):
+        raise InputError(f"'dense' means a density of 1, got {density}; write 'unstructured' for scattered zeros")
     if density is not None and not 0.0 <= density <= 1.0:
         raise InputError(f"density is the share of non-zeros and lies between 0 and 1, got {density}")
     if word == "dense":
         return DENSE
-    if match := re.fullmatch(r"(\d{1,3}):(\d{1,3})", word):
+    if match := re.fullmatch(r"([0-9]{1,3}):([0-9]{1,3})", word):
         n, m = int(match[1]), int(match[2])
         if not 1 <= n <= m:
             raise InputError(f"N:M sparsity keeps N of M with 1 <= N <= M, got {n}:{m}")
         return Sparsity(structure=Structure.N_OF_M, density=n / m if density is None else density, n=n, m=m)
-    if match := re.fullmatch(r"block(\d{1,4})x(\d{1,4})", word):
+    if match := re.fullmatch(r"block([0-9]{1,4})x([0-9]{1,4})", word):
+        if not int(match[1]) * int(match[2]):
+            raise InputError(f"a block needs at least 1 row and 1 column, got '{text}'")
         made = Sparsity(structure=Structure.BLOCK, block=(int(match[1]), int(match[2])))
     elif word in ("unstructured", "row", "column"):
         made = Sparsity(structure=Structure(word))

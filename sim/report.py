@@ -248,8 +248,9 @@ def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
+    if isinstance(value, str):
+        value = value.replace("\r", " ")  # csv does not quote it, and readers take it for the end of a row
+        return "'" + value if value[:1] in ("=", "+", "-", "@", "\t") else value
     return "" if value is None else value
 
 
@@ -258,4 +259,4 @@ def wilson_interval(successes: int, samples: int, z: float = 1.959964) -> tuple[
     p = successes / samples
     centre = (p + z * z / (2 * samples)) / (1 + z * z / samples)
     half = z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples * samples)) / (1 + z * z / samples)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))

@@ -1,9 +1,11 @@
 """A report's own two figures: energy by component and latency by cause, per layer. matplotlib is imported when drawing."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from picojoule.sim.cost import energy_by
+from picojoule.sim.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +36,7 @@ def _rows(report: "Report", value: str) -> list[int]:
 def _title(report: "Report", what: str, shown: int) -> str:
     name = f"{report.network['name']} on {report.hardware['name']}, batch {report.network['batch']}"
     left_out = sum(1 for layer in report.layers if layer.energy_pj > 0) - shown
+    name += "" if report.complete else ", INCOMPLETE"
     return f"{what}: {name}" + (f" ({shown} dearest layers)" if left_out > 0 else "")
 
 
@@ -97,7 +100,9 @@ def save(axes: "Axes", path: Path) -> None:
     """Write the figure that holds `axes` as a PNG."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomic(path, picture.getvalue())
 
 
 def save_figures(report: "Report", folder: Path) -> None:

@@ -2,14 +2,15 @@
 
 Section 3: train with cross-entropy plus lambda times the sum of |gamma| (sub-gradient), drop the channels of smallest |gamma|
 over the whole network, fine-tune. Here channels go in coupled groups (residual, concat, depthwise), scored by the mean |gamma|
-of the group. Hardware-aware, lambda of each group is proportional to what the group costs by the signal, and channels go by
-|gamma| per cost; a budget is met by pricing candidates with the signal's own `price`.
+of the group. Hardware-aware, lambda of each group is proportional to what the group costs by the signal; a budget is met by
+pricing candidates with the signal's own `price`. The price does not enter the order of channels: scales within a layer lie so
+close together after a short training that dividing by price would empty the dearest layer first.
 """
 
 import copy
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +47,11 @@ class SlimmingConfig(Spec):
     budget: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="share of the signal's baseline that may remain"
     )
-    hardware_aware: bool = Field(default=True, description="penalty and order by cost; otherwise as in the paper")
+    hardware_aware: bool = Field(default=True, description="penalty in proportion to cost; otherwise the same for all")
+    compare: Literal["layer", "network"] = Field(
+        default="layer",
+        description="scales as they are over the whole network (the paper), or relative to their layer's mean",
+    )
     l1: float = Field(
         default=1e-3, ge=0, description="lambda of a group of average price (the paper uses 1e-4 to 1e-5)"
     )
@@ -96,7 +101,9 @@ class Slimming:
         weights = relative_prices(signal, coupling, scaled) if config.hardware_aware else np.ones(coupling.count)
         penalty = gamma_penalty(model, coupling, config.l1 * weights)
         history = _phase(model, data, config, "sparse training", config.epochs, config.seed, penalty)
-        score = gamma_scores(model, coupling) / weights
+        score = gamma_scores(model, coupling)
+        if config.compare == "layer":
+            score = relative_to_layer(score, coupling)
         keep = choose(network, coupling, score, scaled, signal, config)
         pruned = prune_module(model, network, keep, coupling, example_inputs=(example,))
         history += _phase(pruned, data, config, "fine-tuning", config.finetune_epochs, config.seed + 1)
@@ -179,6 +186,21 @@ def gamma_scores(model: nn.Module, coupling: Coupling) -> Scores:
         gammas = [values[s.tensor][list(s.indices)] for s in group.scales]
         found[group.number] = np.concatenate(gammas).mean() if gammas else 0.0
     return found
+
+
+def relative_to_layer(score: Scores, coupling: Coupling) -> Scores:
+    """Return scores divided by the mean over the groups that the same layers make.
+
+    Scales of different layers differ by more than their channels' worth does: a short sparse training moves all scales of a
+    layer together, and whole layers would go.
+    """
+    members: dict[tuple[str, ...], list[int]] = {}
+    for group in coupling.groups:
+        members.setdefault(group.makers, []).append(group.number)
+    made = score.copy()
+    for numbers in members.values():
+        made[numbers] = score[numbers] / max(float(score[numbers].mean()), 1e-12)
+    return made
 
 
 def choose(

@@ -35,8 +35,8 @@ def prune_module(
 ) -> nn.Module:
     """Return a copy of the module without the channel groups that `keep` leaves out, in eval mode.
 
-    `network` must have been imported from this module or one like it (batch norms unfolded). The copy is run on `example_inputs` (standard
-    normal values when not given) and must equal the pruned network.
+    `network` must have been imported from this module or one like it (batch norms unfolded). The copy is run on
+    `example_inputs` (standard normal values when not given) and must equal the pruned network.
 
     Raises:
         UnsupportedError: if a tensor to be cut is computed and not held by the module, or if the module's own code counts

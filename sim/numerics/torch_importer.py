@@ -5,9 +5,12 @@ parameters only (masks, parametrisations, weight norm) is folded into the operan
 gradients. Left out: data-dependent control flow, which export cannot follow and which is refused with its source line.
 """
 
+import contextlib
+import io
+import logging
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -97,9 +100,21 @@ def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
 def _call_export(
     module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: tuple[Any, ...] | None
 ) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         return torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own account of a failing export (tracebacks, graphs) off stderr; the error says what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _explained(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], error: Exception) -> PicojouleError:

@@ -8,7 +8,14 @@ from torch import nn
 from picojoule.compress import load_method, methods
 from picojoule.compress.coupling import channel_groups
 from picojoule.compress.plan import apply_plan
-from picojoule.compress.slimming import Slimming, SlimmingConfig, gamma_penalty, gamma_scores, relative_prices
+from picojoule.compress.slimming import (
+    Slimming,
+    SlimmingConfig,
+    gamma_penalty,
+    gamma_scores,
+    relative_prices,
+    relative_to_layer,
+)
 from picojoule.models import data as datasets
 from picojoule.signals import group_prices, marginal, uniform_signal
 from picojoule.sim.errors import InfeasibleError, InputError
@@ -75,7 +82,7 @@ def test_a_third_of_the_channels_go_and_accuracy_stays(trained: nn.Module, digit
 def test_the_smallest_scales_go_first(trained: nn.Module, digits: datasets.Dataset) -> None:
     network = from_module(trained, (torch.tensor(digits.train.images[:2]),))
     coupling = channel_groups(network)
-    config = SlimmingConfig(ratio=0.3, hardware_aware=False, epochs=0, finetune_epochs=0, min_channels=1)
+    config = SlimmingConfig(ratio=0.3, compare="network", epochs=0, finetune_epochs=0, min_channels=1)
     _, artefact = Slimming().fit(trained, digits, None, config)
     score = gamma_scores(trained, coupling)
     kept, dropped = [], []
@@ -92,6 +99,18 @@ def test_the_smallest_scales_go_first(trained: nn.Module, digits: datasets.Datas
     means = torch.stack([g.detach().abs() for g in gammas]).mean(0)
     stem = coupling.outputs_of(network.layers[0])
     assert score[stem] == pytest.approx(means.double().numpy())
+
+
+def test_scores_relative_to_the_layer_have_mean_one_in_each_layer(trained: nn.Module, digits: datasets.Dataset) -> None:
+    network = from_module(trained, (torch.tensor(digits.train.images[:2]),))
+    coupling = channel_groups(network)
+    score = gamma_scores(trained, coupling)
+    relative = relative_to_layer(score, coupling)
+    for layer in network.layers:
+        if layer.name in ("stem.0", "inner.0", "last.0"):
+            labels = coupling.outputs_of(layer)
+            assert relative[labels].mean() == pytest.approx(1)
+            assert (np.argsort(relative[labels]) == np.argsort(score[labels])).all()
 
 
 def test_the_budget_is_met_and_not_overshot(trained: nn.Module, digits: datasets.Dataset) -> None:

@@ -166,10 +166,9 @@ def slow_crossbar(weights, inputs, spec):
                     read = [[levels[i] for i in group] for group in groups_of(len(w))]
                     largest, complement = max(map(sum, read)), max(q * len(part) - sum(part) for part in read)
                     flipped = spec.encoding == "flip" and largest > complement
-                    if flipped:
-                        part = q * int(x.sum()) - column([q - level for level in levels], x, k)
-                    else:
-                        part = column(levels, x, k)
+                    stored = [q - level for level in levels] if flipped else levels
+                    part = column(stored, x, k)
+                    part = q * int(x.sum()) - part if flipped else part
                 else:
                     positive = [sliced(max(value, 0))[k] for value in w]
                     negative = [sliced(max(-value, 0))[k] for value in w]
