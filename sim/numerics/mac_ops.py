@@ -1,7 +1,7 @@
 """MAC layers in hardware arithmetic: quantise, multiply as the hardware does, scale back.
 
 Integer codes are multiplied exactly (float32 where every partial sum stays below 2^24, else float64, below 2^53), or by the
-hardware's own product where that differs. Biases are added at accumulator width.
+hardware's own product where that differs. Accumulators wrap around; the requantiser then adds the bias.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,12 @@ from picojoule.sim.ir import Layer, OperandKind
 from picojoule.sim.numerics import float_ops
 from picojoule.sim.numerics.calibration import Calibration, Quantizer
 from picojoule.sim.numerics.deform import deform_conv2d
-from picojoule.sim.numerics.quantize import best_step, cast_float, codes, power_of_two, wrap
+from picojoule.sim.numerics.quantize import best_step, cast_float, codes, power_of_two, round_ste, wrap
 from picojoule.sim.protocol import Arithmetic, IntegerProduct
+
+_BIAS_FRACTION = 256
+"""Biases are held in 1/256 of an accumulator unit: the requantiser adds them after its multiplication, which has bits to
+spare. In whole units, which are coarse at few bits, a 2-bit network would lose most of its accuracy to them."""
 
 
 class MacEngine:
@@ -60,13 +64,13 @@ class MacEngine:
         if layer.op is Op.DEFORM_CONV:
             assert isinstance(layer.attributes, DeformConvAttributes)
             bias = operands[-1] if layer.attributes.has_bias else None
-        if bias is not None:
-            shaped = bias.reshape([-1 if i == _channel_axis(layer, y.dim()) else 1 for i in range(y.dim())])
-            y = y + (shaped / unit + (torch.round(shaped / unit) - shaped / unit).detach())
         if arithmetic.accumulator_bits is not None:
             limit = 2.0 ** (arithmetic.accumulator_bits - 1)
             if float(y.detach().abs().max()) >= limit:
                 y = wrap(y, arithmetic.accumulator_bits)
+        if bias is not None:
+            shaped = bias.reshape([-1 if i == _channel_axis(layer, y.dim()) else 1 for i in range(y.dim())])
+            y = y + round_ste(shaped / unit * _BIAS_FRACTION) / _BIAS_FRACTION
         return [(y * unit).to(operands[0].dtype)]
 
     # --- operands ---------------------------------------------------------------------------------------------------

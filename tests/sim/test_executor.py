@@ -86,7 +86,8 @@ def test_a_linear_layer_equals_integers_by_hand():
     x_codes = np.array([2, -4, 3])
     w_codes = np.array([[7, -3, 2], [2, 3, -7]])  # weight / step, rounded: -3.15, 1.75, 1.75, 3.325
     unit = 0.25 * np.array([1 / 7, 0.4 / 7])
-    expected = (w_codes @ x_codes + np.rint(np.array([0.3, -0.2]) / unit)) * unit
+    bias = np.rint(np.array([0.3, -0.2]) / unit * 256) / 256  # in 1/256 of an accumulator unit
+    expected = (w_codes @ x_codes + bias) * unit
     np.testing.assert_allclose(got.numpy()[0], expected, rtol=1e-6)
 
 
