@@ -133,7 +133,7 @@ def plot_front(
 ) -> "Axes":
     """Draw accuracy against cost, dominated points hollow, the front of each target joined by steps.
 
-    `names` writes each front point's run beside it.
+    `names` writes each front point's run beside it. A point's `interval` (low, high) is drawn as a thin bar.
     """
     axes = axes or new_axes(8, 5.5)
     label, factor = _AXES.get(x, (x.replace("_", " "), 1.0))
@@ -152,6 +152,9 @@ def plot_front(
             axes.annotate(
                 str(run), (a, b), textcoords="offset points", xytext=(4, -9), fontsize="x-small", color=colour
             )
+        for point in (p for p, k in zip(points, kept, strict=True) if k and p["target"] == name and "interval" in p):
+            low, high = point["interval"]
+            axes.plot([point[x] * factor] * 2, [low * 100, high * 100], color=colour, alpha=0.25, linewidth=3)
         if beaten:
             xs, ys = zip(*beaten, strict=True)
             axes.plot(xs, ys, marker, color=colour, fillstyle="none", alpha=0.45, markersize=5)

@@ -43,6 +43,7 @@ class Recipe:
     sparse_epochs: int
     finetune_epochs: int
     quantise_epochs: int
+    quantise_lr: float
     seed: int = 0
 
 
@@ -160,6 +161,7 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
             "weight_bits": variant.bits,
             "activation_bits": variant.bits,
             "epochs": recipe.quantise_epochs,
+            "lr": recipe.quantise_lr,
             "seed": recipe.seed,
         }
         name = "lsq"

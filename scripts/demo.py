@@ -97,9 +97,18 @@ def save_rows(rows: dict[str, Rows], folder: Path) -> Rows:
 
 def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console) -> None:
     """Write pareto.png and summary.json and print the table."""
-    points = [{"run": r["variant"], "target": r["target"], "accuracy": r["accuracy_hardware"], X: r[X]} for r in rows]
+    points = [
+        {
+            "run": r["variant"],
+            "target": r["target"],
+            "accuracy": r["accuracy_hardware"],
+            "interval": (r["accuracy_low"], r["accuracy_high"]),
+            X: r[X],
+        }
+        for r in rows
+    ]
     axes = plot_front(points, X, names=True)
-    axes.set_title(f"{recipe.network} on {recipe.data}: accuracy under each accelerator's own arithmetic")
+    axes.set_title(f"{recipe.network} on {recipe.data}: accuracy under each accelerator's own arithmetic (bars: 95 %)")
     save(axes, folder / "pareto.png")
     front = front_rows(points, X)
     best = {}
@@ -169,7 +178,8 @@ def main() -> int:
         prune_lr=5e-3,
         sparse_epochs=1 if given.quick else 2,
         finetune_epochs=1 if given.quick else 5,
-        quantise_epochs=1 if given.quick else 2,
+        quantise_epochs=1 if given.quick else 3,
+        quantise_lr=3e-3,
         seed=given.seed,
     )
     start = time.monotonic()
