@@ -95,7 +95,9 @@ def test_narrow_operands_speed_up_decomposable_and_bit_serial_pes():
     network = conv_network(kernel=1, weight=parse_format("int4"), activation=parse_format("int4"))
     shape = (int(timing.Dataflow.OS), 16, 16, 196, 32)
     decomposable = SystolicArray(SystolicSpec(dataflow="os", precision="decomposable")).evaluate(network)
-    assert decomposable.layers[0].compute_cycles == int(timing.fold_cycles(*shape, 16 // 4))  # (8/4) x (8/4) MACs at once
+    assert decomposable.layers[0].compute_cycles == int(
+        timing.fold_cycles(*shape, 16 // 4)
+    )  # (8/4) x (8/4) MACs at once
     serial = SystolicArray(SystolicSpec(dataflow="os", precision="bit_serial")).evaluate(network)
     assert serial.layers[0].compute_cycles == int(timing.fold_cycles(*shape, 16 * 4))  # 4 cycles a MAC
     price = multiply_add_energy_pj(4, 4, 32, 45.0).energy_pj
@@ -127,7 +129,9 @@ def test_more_bits_than_the_pes_have_do_not_fit():
 
 
 def test_floating_point_does_not_run_on_integer_pes():
-    with pytest.raises(UnsupportedError, match=r"^layer 'conv': activation format fp16 does not run on the integer PEs"):
+    with pytest.raises(
+        UnsupportedError, match=r"^layer 'conv': activation format fp16 does not run on the integer PEs"
+    ):
         pj.evaluate(conv_network(activation=parse_format("fp16")), "edge-16x16")
 
 
