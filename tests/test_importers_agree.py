@@ -10,8 +10,17 @@ from picojoule.models.zoo import build, example_inputs
 from picojoule.sim.attributes import MAC_OPS
 from picojoule.sim.gemm import gemm_view, network_macs
 
-QUICK = ["lenet5", "resnet20"]
-SLOW = ["mlp-784-100-10", "dscnn-fashion", "vgg11-cifar", "mobilenet-v1", "mobilenet-v2", "shufflenet-v2", "resnet18"]
+QUICK = ["lenet5"]
+SLOW = [
+    "resnet20",
+    "mlp-784-100-10",
+    "dscnn-fashion",
+    "vgg11-cifar",
+    "mobilenet-v1",
+    "mobilenet-v2",
+    "shufflenet-v2",
+    "resnet18",
+]
 SLOW += ["resnet50", "bert-base"]
 
 
