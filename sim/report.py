@@ -102,8 +102,11 @@ class Report:
         yield from self.static_energy
 
     def with_accuracy(self, accuracy: Accuracy) -> "Report":
-        """Return the same report with a measured accuracy."""
-        return replace(self, accuracy=accuracy)
+        """Return the same report with a measured accuracy, marked where the weights were never trained."""
+        coverage = self.coverage
+        if self.provenance.get("weights") == "random":
+            coverage = replace(coverage, notes=(*coverage.notes, "weights: random, so the accuracy is that of chance"))
+        return replace(self, accuracy=accuracy, coverage=coverage)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, schema 1."""

@@ -100,3 +100,11 @@ def test_accuracy_is_measured_on_the_test_split(trained, digits):
     assert found.floating == pytest.approx(correct / count)
     assert abs(found.hardware - found.floating) < 0.03
     assert found.interval[0] < found.hardware < found.interval[1]
+
+
+def test_an_accuracy_of_untrained_weights_is_marked(digits):
+    network = pj.load("mlp-784-100-10", input_shape="1,1,8,8")
+    assert network.weights == "random"
+    hardware = load_hardware("edge-16x16")
+    report = hardware.evaluate(network).with_accuracy(measure(network, hardware, digits))
+    assert "weights: random, so the accuracy is that of chance" in report.coverage.notes
