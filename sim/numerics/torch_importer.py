@@ -244,9 +244,10 @@ class _Reader:
             if current in seen:
                 continue
             seen.add(current)
-            if current.op == "placeholder":
+            if current.op == "placeholder" and current in self.fixed:
                 found.append(current)
-            stack.extend(current.all_input_nodes)
+            # Sizes of the input may reach it (a state of zeros made for the batch); they are no source of values.
+            stack.extend(n for n in current.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor))
         return sorted(found, key=lambda n: n.name)
 
     def origin(self, node: fx.Node) -> Callable[[], torch.Tensor]:

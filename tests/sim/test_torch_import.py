@@ -201,6 +201,20 @@ def test_an_unknown_operator_is_recorded_with_its_place():
     assert report.coverage.unsupported[0]["op"] == "cumsum"
 
 
+def test_a_recurrent_layer_is_refused_by_name_for_now():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(8, 16, batch_first=True)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    network = from_module(Tagger(), (torch.randn(2, 5, 8),))
+    assert [(u.op, u.layer) for u in network.unsupported] == [("lstm", "lstm.lstm")]
+    assert pj.evaluate(network, "edge-16x16", allow_unsupported=True).coverage.bytes_priced < 1
+
+
 def test_weights_that_are_not_finite_are_refused():
     module = nn.Linear(3, 2)
     with torch.no_grad():
