@@ -41,9 +41,10 @@ class HardwareTwin(torch.nn.Module):
     def _fresh(self) -> Executor:
         return Executor(self.network, arithmetic=self._arithmetic, calibration=self._calibration)
 
-    def _current_versions(self) -> tuple[tuple[int, int], ...]:
+    def _current_versions(self) -> tuple[tuple[int, int, float], ...]:
+        """Return what changes when a weight does; changes through `.data` show only in the values, hence the sums."""
         tensors = (*self.module.parameters(), *self.module.buffers())
-        return tuple((id(t), t._version) for t in tensors)
+        return tuple((id(t), t._version, float(t.detach().double().square().sum())) for t in tensors)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return what the hardware computes for the module's inputs."""

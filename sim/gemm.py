@@ -13,7 +13,8 @@ class Gemm:
 
     Convolution: m = output pixels x batch, n = output channels of a group, k = input channels of a group x window.
     Transposed convolution: m = input pixels x batch, n = output channels of a group x window, k = input channels of a
-    group. A product of two activations: groups = its leading axes.
+    group. A batched product: groups = its different right-hand matrices, and
+    products that share one are more rows of it.
     """
 
     m: int
@@ -58,9 +59,8 @@ def _matmul(layer: Layer, batch: int) -> Gemm:
     m = a[-2] if len(a) > 1 else 1
     n = b[-1] if len(b) > 1 else 1
     lead = prod(layer.results[0].type.at(batch)) // (m * n)
-    if len(b) <= 2 or prod(b[:-2]) == 1:  # one right-hand matrix: the leading axes of `a` are more rows
-        return Gemm(m=m * lead, n=n, k=a[-1])
-    return Gemm(m=m, n=n, k=a[-1], groups=lead)
+    matrices = prod(b[:-2])  # different right-hand matrices; products that share one are more rows of it
+    return Gemm(m=m * lead // matrices, n=n, k=a[-1], groups=matrices)
 
 
 def layer_macs(layer: Layer, batch: int = 1) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op
+from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op, PoolAttributes, PoolKind
 from picojoule.sim.errors import InputError
 from picojoule.sim.formats import NumberFormat, integer_format
 from picojoule.sim.ir import Layer, Network, Operand, OperandKind, Result, TensorType
@@ -129,12 +129,8 @@ def fill_formats(network: Network, weight: NumberFormat, activation: NumberForma
     A value is stored in the format its first reader wants (hardware requantises when it writes). Integer tensors such as
     indices keep no format of their own and are priced like activations.
     """
-    wanted: dict[str, NumberFormat] = {}
+    wanted = _wanted_formats(network)
     assumed = False
-    for layer in network.layers:
-        for operand in layer.operands:
-            if operand.kind is OperandKind.ACTIVATION and operand.format:
-                wanted.setdefault(operand.name, operand.format)
 
     def of_value(result: Result) -> Result:
         return replace(result, format=wanted.get(result.name) or result.format or activation)
@@ -152,6 +148,31 @@ def fill_formats(network: Network, weight: NumberFormat, activation: NumberForma
         values.update((r.name, r.format or activation) for r in results)
         layers.append(replace(layer, operands=operands, results=results))
     return replace(network, inputs=inputs, layers=tuple(layers)), assumed
+
+
+_KEEP_VALUES = frozenset(
+    {Op.ACTIVATION, Op.RESHAPE, Op.TRANSPOSE, Op.CONCAT, Op.SPLIT, Op.SLICE, Op.EXPAND, Op.PAD, Op.EMBEDDING}
+)
+"""Operators whose operand may be stored as narrowly as their result: they move values, or (activations) run where the value
+is made."""
+
+
+def _wanted_formats(network: Network) -> dict[str, NumberFormat]:
+    """Return the format each value is wanted in: by its first reader, or by whoever reads it further on unchanged."""
+    wanted: dict[str, NumberFormat] = {}
+    for layer in network.layers:
+        for operand in layer.activations:
+            if operand.format:
+                wanted.setdefault(operand.name, operand.format)
+    consumers = network.consumers()
+    for layer in reversed(network.layers):
+        form = next((wanted[r.name] for r in layer.results if r.name in wanted), None)
+        a = layer.attributes
+        keeps = layer.op in _KEEP_VALUES or (isinstance(a, PoolAttributes) and a.kind is PoolKind.MAX)
+        for operand in layer.activations:
+            if form and keeps and len(consumers[operand.name]) == 1 and operand.name not in network.outputs:
+                wanted.setdefault(operand.name, form)
+    return wanted
 
 
 def _filled(position: int, operand: Operand, weight: NumberFormat, activation: NumberFormat) -> Operand:
@@ -185,7 +206,10 @@ def check_weights(network: Network) -> None:
 
 
 def peak_activation_bytes(network: Network, batch: int) -> int:
-    """Return the most bytes of values alive at once when layers run in their order (formats must be filled in)."""
+    """Return the most bytes of values alive at once when layers run in their order (formats must be filled in).
+
+    A view, and an activation that is its operand's last reader, need no memory of their own.
+    """
     last: dict[str, int] = {name: len(network.layers) for name in network.outputs}
     for i, layer in enumerate(network.layers):
         for operand in layer.activations:
@@ -195,6 +219,8 @@ def peak_activation_bytes(network: Network, batch: int) -> int:
     alive = {r.name for r in network.inputs}
     peak = sum(size[n] for n in alive)
     for i, layer in enumerate(network.layers):
+        if layer.op in (Op.RESHAPE, Op.ACTIVATION):  # in place, where nobody else needs the operand
+            alive = {n for n in alive if last.get(n, -1) > i or n not in {o.name for o in layer.operands}}
         alive.update(r.name for r in layer.results)
         peak = max(peak, sum(size[n] for n in alive))
         alive = {n for n in alive if last.get(n, -1) > i}

@@ -16,6 +16,8 @@ from picojoule.sim.attributes import (
     Attributes,
     ElementwiseAttributes,
     ElementwiseKind,
+    NormAttributes,
+    NormKind,
     Op,
     PoolAttributes,
 )
@@ -114,6 +116,8 @@ def _operations(op: Op, attributes: Attributes, layer: Layer) -> dict[VectorOper
             return {_COMPARE: window}
     match op:
         case Op.NORM:
+            if isinstance(attributes, NormAttributes) and attributes.kind is NormKind.BATCH:
+                return {_SIMPLE: 1, _MULTIPLY: 1}  # stored statistics: one scale and one shift
             # Mean, variance (square and add), subtract, scale, shift; the root is once a row and negligible.
             return {_SIMPLE: 4, _MULTIPLY: 2}
         case Op.SOFTMAX:

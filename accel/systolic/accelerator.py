@@ -202,7 +202,10 @@ class SystolicArray:
                 dram_read_bytes=work.read_bytes,
                 dram_write_bytes=work.write_bytes,
             )
-        energy = operation_energy("vector", work, self.spec.accumulator_bits if fused else 16, self.spec.node_nm)
+        width = (
+            min(32, self.spec.accumulator_bits) if fused else 16
+        )  # the vector unit takes accumulators down to 32 bits
+        energy = operation_energy("vector", work, width, self.spec.node_nm)
         lanes = self.spec.vector_lanes or self.spec.cols
         compute = 0 if fused else -(-lane_operations(work) // lanes)
         total = 0 if fused else work.read_bytes + work.write_bytes

@@ -37,7 +37,7 @@ class EnergyModel:
         key = (weight_bits, activation_bits)
         if key not in self._mac_prices:
             price = tech.multiply_add_energy_pj(
-                weight_bits, activation_bits, min(self.spec.accumulator_bits, 32), self.spec.node_nm
+                weight_bits, activation_bits, self.spec.accumulator_bits, self.spec.node_nm
             )
             self._mac_prices[key] = tuple((k, float(v)) for k, v in price.energy_by_constant.items())
         return self._mac_prices[key]
@@ -113,9 +113,7 @@ class EnergyModel:
         bits = 2 * spec.weight_bits + spec.activation_bits + spec.accumulator_bits
         bits += spec.weight_bits if spec.overlap_load else 0
         mac_um2 = float(
-            tech.multiply_add_area_um2(
-                spec.weight_bits, spec.activation_bits, min(32, spec.accumulator_bits), spec.node_nm
-            )
+            tech.multiply_add_area_um2(spec.weight_bits, spec.activation_bits, spec.accumulator_bits, spec.node_nm)
         )
         lane_um2 = float(tech.multiply_add_area_um2(16, 16, 32, spec.node_nm)) * (spec.vector_lanes or spec.cols)
         logic = tech.logic_area_key(45, spec.node_nm)

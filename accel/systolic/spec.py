@@ -26,8 +26,8 @@ class SystolicSpec(HardwareSpec):
     )
     dram_gib_per_s: float = Field(default=8.0, gt=0, le=100000.0, description="of the one bus all operands share")
     dram_type: str = Field(default="lpddr4", description="sets the energy per bit")
-    weight_bits: int = Field(default=8, ge=1, le=32, description="width of a PE's weight operand")
-    activation_bits: int = Field(default=8, ge=1, le=32, description="width of a PE's activation operand")
+    weight_bits: int = Field(default=8, ge=2, le=32, description="width of a PE's weight operand")
+    activation_bits: int = Field(default=8, ge=2, le=32, description="width of a PE's activation operand")
     accumulator_bits: int = Field(default=32, ge=2, le=64)
     precision: Literal["fixed", "decomposable", "bit_serial"] = Field(
         default="fixed",

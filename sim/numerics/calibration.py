@@ -56,26 +56,22 @@ def calibrate(
     samples: dict[str, list[Tensor]] = {}
     generator = torch.Generator().manual_seed(seed)
 
+    seen: set[str] = set()  # values of the present batch that are sampled already
+
     def watch(layer: Layer, operands: Sequence[Tensor]) -> None:
         if layer.name not in wanted or wanted[layer.name].activation is None:
             return
         for operand, value in zip(layer.operands, operands, strict=True):
-            if operand.kind is OperandKind.ACTIVATION:
+            if operand.kind is OperandKind.ACTIVATION and operand.name not in seen:
+                seen.add(operand.name)
                 samples.setdefault(operand.name, []).append(_subsample(value, generator))
 
     executor = Executor(network)
     count = 0
     with torch.no_grad():
         for batch in batches:
-            seen: set[str] = set()
-
-            def once(layer: Layer, operands: Sequence[Tensor], seen: set[str] = seen) -> None:
-                fresh = [o for o in layer.operands if o.name not in seen]
-                seen.update(o.name for o in layer.operands)
-                if fresh:
-                    watch(layer, operands)
-
-            executor.run(batch, watch=once)
+            seen.clear()
+            executor.run(batch, watch=watch)
             count += 1
     if count == 0:
         raise InputError("calibration needs at least one batch of training data")
@@ -109,7 +105,7 @@ def _choose(
                 raise InputError(
                     f"layer '{layer.name}' reads NaN or infinite values during calibration; check the data"
                 )
-            used = _unsigned(form, values) if operand.format is None or operand.format.signed else form
+            used = _unsigned(form, values) if stated is None else form  # a stated step belongs to the stated range
             step = stated if stated is not None else float(best_step(values, used))
             known[key] = chosen[layer.name, operand.name] = Quantizer(format=used, step=step)
     return chosen

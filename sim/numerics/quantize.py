@@ -10,6 +10,7 @@ from picojoule.sim.formats import FormatKind, NumberFormat
 
 _CANDIDATES = 24
 _SMALLEST_STEP = 1e-12
+_MARGIN = 1 + 1e-6
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -22,7 +23,8 @@ def codes(x: Tensor, step: Tensor, form: NumberFormat) -> Tensor:
     scaled = x / step
     if form.kind is FormatKind.BINARY:
         return scaled + (torch.where(scaled >= 0, 1.0, -1.0).to(x.dtype) - scaled).detach()
-    return round_ste(scaled.clamp(form.qmin, form.qmax))
+    # The largest value lies on the bound up to rounding; the margin keeps its gradient.
+    return round_ste(scaled.clamp(form.qmin * _MARGIN, form.qmax * _MARGIN))
 
 
 def cast_float(x: Tensor, form: NumberFormat) -> Tensor:
