@@ -20,8 +20,8 @@ from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError, 
 from picojoule.sim.evaluation import Priced, check_evaluation, make_report
 from picojoule.sim.formats import Granularity, NumberFormat, integer_format
 from picojoule.sim.gemm import gemm_view
-from picojoule.sim.ir import Layer, Network
-from picojoule.sim.passes import fill_formats
+from picojoule.sim.ir import Layer, Network, OperandKind
+from picojoule.sim.passes import fill_formats, result_bytes
 from picojoule.sim.protocol import Arithmetic, HardwareSpec
 from picojoule.sim.report import Report
 from picojoule.sim.technology import dram_key
@@ -127,7 +127,8 @@ class SystolicArray:
         network, assumed = fill_formats(network, *self.native)
         fused = _fused(network)
         jobs = [self._job(layer, batch) for layer in network.layers if layer.op in _ARRAY_OPS]
-        priced = iter(self._array.price(jobs))
+        single = [self._job(layer, 1) for layer in network.layers if layer.op in _ARRAY_OPS] if batch > 1 else []
+        priced = iter(self._array.price(jobs, single, batch))
         costs = tuple(
             next(priced) if layer.op in _ARRAY_OPS else self._price_other(layer, batch, layer.name in fused)
             for layer in network.layers
@@ -143,8 +144,7 @@ class SystolicArray:
         clock_hz = spec.clock_mhz * 1e6
         latency = sum(c.latency_s for c in costs)
         host = sum(c.latency_s for c in costs if c.unit == "host")
-        macs = sum(c.macs for c in costs if c.unit == "array")
-        slots = (latency - host) * clock_hz * spec.rows * spec.cols
+        useful = sum((c.utilization or 0.0) * c.latency_s for c in costs if c.unit == "array")
         area = self.area()
         notes = [f"assumed int{spec.weight_bits}: no format is set for some layers"] if assumed else []
         if spec.compat == "scalesim":
@@ -159,7 +159,7 @@ class SystolicArray:
                 host_latency_s=host,
                 interval_s=latency,
                 clock_hz=clock_hz,
-                utilization=macs / slots if slots else None,
+                utilization=useful / (latency - host) if latency > host else None,
                 area=area,
                 static_energy=self._energy.leakage(latency, area),
                 assumed_precision=f"int{spec.weight_bits}" if assumed else None,
@@ -173,8 +173,18 @@ class SystolicArray:
         weight, activation = self._formats(layer)
         gemm = gemm_view(layer, batch)
         assert gemm is not None
-        form = layer.results[0].format
-        return Job(layer, gemm, weight, activation, form.bits if form else 32, touched_elements(layer, batch))
+        result = layer.results[0]
+        bias = [o for o in layer.operands[2:] if o.kind is OperandKind.PARAMETER]
+        return Job(
+            layer=layer,
+            gemm=gemm,
+            weight=weight,
+            activation=activation,
+            result_bits=result.format.bits if result.format else 32,
+            ifmap_elements=touched_elements(layer, batch),
+            outputs=result.type.elements(batch),
+            bias_bytes=sum(result_bytes(o, 1) for o in bias),
+        )
 
     def _price_other(self, layer: Layer, batch: int, fused: bool) -> LayerCost:
         unit = self.unit_of_op[layer.op.value]

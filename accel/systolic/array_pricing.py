@@ -1,13 +1,14 @@
 """Prices the layers that run on the array: all of a network in one call of the timing and traffic formulas."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from picojoule.accel.systolic import timing, traffic
 from picojoule.accel.systolic.energy import EnergyModel
 from picojoule.accel.systolic.spec import SystolicSpec
+from picojoule.accel.systolic.timing import FloatArray, IntArray
 from picojoule.sim.attributes import ConvAttributes
 from picojoule.sim.cost import Energy, LayerCost
 from picojoule.sim.formats import NumberFormat
@@ -17,7 +18,7 @@ from picojoule.sim.ir import Layer
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An array layer: its GEMM, formats and distinct ifmap elements."""
+    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias."""
 
     layer: Layer
     gemm: Gemm
@@ -25,6 +26,46 @@ class Job:
     activation: NumberFormat
     result_bits: int
     ifmap_elements: int
+    outputs: int
+    bias_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """What the layers of one schedule do, an element a layer. Shares are of MAC slots, the rest are counts."""
+
+    compute: IntArray
+    stalls: IntArray
+    ifmap_reads: IntArray
+    filter_reads: IntArray
+    ofmap_writes: IntArray
+    psum_writes: IntArray
+    psum_reads: IntArray
+    dram_ifmap: IntArray
+    dram_filter: IntArray
+    dram_psum_reads: IntArray
+    dram_psum_writes: IntArray
+    dram_read_bytes: IntArray
+    dram_write_bytes: IntArray
+    mapping_efficiency: FloatArray
+    compute_utilization: FloatArray
+    utilization: FloatArray
+    lost_padding: FloatArray
+    lost_fill_drain: FloatArray
+    lost_bandwidth: FloatArray
+
+
+_SHARES = frozenset(
+    {"mapping_efficiency", "compute_utilization", "utilization", "lost_padding", "lost_fill_drain", "lost_bandwidth"}
+)
+
+
+def _cheaper(whole: _Counts, sample: _Counts, batch: int) -> _Counts:
+    """Return for each layer the schedule that moves fewer bytes: the batch at once, or its samples one after the other."""
+    repeated = {f.name: getattr(sample, f.name) * (1 if f.name in _SHARES else batch) for f in fields(_Counts)}
+    moved = whole.dram_read_bytes + whole.dram_write_bytes
+    apart = repeated["dram_read_bytes"] + repeated["dram_write_bytes"] < moved
+    return _Counts(**{name: np.where(apart, values, getattr(whole, name)) for name, values in repeated.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +75,110 @@ class ArrayPricing:
     spec: SystolicSpec
     energy: EnergyModel
 
-    def price(self, jobs: Sequence[Job]) -> list[LayerCost]:
-        """Price all array layers in one array call."""
+    def price(self, jobs: Sequence[Job], single: Sequence[Job], batch: int) -> list[LayerCost]:
+        """Price all array layers in one array call; `single` are the same layers for one sample.
+
+        A batch runs at once, or its samples one after the other where that moves fewer bytes (what fits the SRAMs for one
+        sample may not for all).
+        """
         if not jobs:
             return []
+        counts = self._counts(jobs)
+        if batch > 1:
+            counts = _cheaper(counts, self._counts(single), batch)
+        return [self._array_cost(i, job, counts) for i, job in enumerate(jobs)]
+
+    def _counts(self, jobs: Sequence[Job]) -> _Counts:
         spec = self.spec
         flow = int(timing.Dataflow.of(spec.dataflow))
         m, n, k, groups = self._sizes(jobs)
         timed = self._timed(jobs, m, n, k)
+        ours = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
+        sums = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, self._folded(jobs, k), groups)
         if spec.compat == "scalesim":
             compute = timing.scalesim_cycles(flow, spec.rows, spec.cols, *timed, groups)
-            words = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
+            ofmap_writes = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, m, n, k, groups).ofmap_writes
         else:
             compute = timing.fold_cycles(
                 flow, spec.rows, spec.cols, *timed, groups, spec.overlap_load, spec.overlap_drain
             )
-            words = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
-        moved = traffic.dram_traffic(
-            flow,
-            spec.rows,
-            spec.cols,
-            m,
-            n,
-            k,
-            groups,
-            ifmap_elements=np.array([j.ifmap_elements for j in jobs], dtype=np.int64),
-            ifmap_bits=np.array([j.activation.bits for j in jobs]),
-            filter_bits=np.array([j.weight.bits for j in jobs]),
-            ofmap_bits=np.array([j.result_bits for j in jobs]),
-            accumulator_bits=spec.accumulator_bits,
-            ifmap_sram_bytes=int(spec.ifmap_sram_kib * 1024),
-            filter_sram_bytes=int(spec.filter_sram_kib * 1024),
-            ofmap_sram_bytes=int(spec.ofmap_sram_kib * 1024),
-        )
+            ofmap_writes = sums.ofmap_writes
+        outputs = np.array([j.outputs for j in jobs], dtype=np.int64)
+        bias = np.array([j.bias_bytes for j in jobs], dtype=np.int64)
+        landing = np.maximum(0, m * n * groups - outputs)  # a transposed convolution adds up what lands on one output
+        moved = self._moved(jobs, flow, (m, n, k, groups), outputs)
+        moved = replace(moved, read_bytes=moved.read_bytes + bias)
         stalls = traffic.stall_cycles(moved, compute, self.bytes_per_cycle)
         use = timing.utilization(
             flow, spec.rows, spec.cols, *timed, groups, compute_cycles=compute, stall_cycles=stalls
         )
-        return [self._array_cost(i, job, compute, stalls, words, moved, use) for i, job in enumerate(jobs)]
+        return _Counts(
+            compute=compute,
+            stalls=stalls,
+            ifmap_reads=ours.ifmap_reads,
+            filter_reads=ours.filter_reads,
+            ofmap_writes=ofmap_writes,
+            psum_writes=np.maximum(0, sums.ofmap_writes - outputs),
+            psum_reads=(0 if spec.compat == "scalesim" else sums.psum_reads) + landing,
+            dram_ifmap=moved.ifmap_reads,
+            dram_filter=moved.filter_reads,
+            dram_psum_reads=moved.psum_reads,
+            dram_psum_writes=moved.psum_writes,
+            dram_read_bytes=moved.read_bytes,
+            dram_write_bytes=moved.write_bytes,
+            mapping_efficiency=use.mapping_efficiency,
+            compute_utilization=use.compute_utilization,
+            utilization=use.utilization,
+            lost_padding=use.lost_padding,
+            lost_fill_drain=use.lost_fill_drain,
+            lost_bandwidth=use.lost_bandwidth,
+        )
 
-    def _sizes(self, jobs: Sequence[Job]) -> tuple[timing.IntArray, ...]:
+    def _moved(
+        self, jobs: Sequence[Job], flow: int, sizes: tuple[IntArray, ...], outputs: IntArray
+    ) -> traffic.DramTraffic:
+        """Return DRAM traffic; spilled sums follow the folds that really run, written results the outputs that there are."""
+        spec = self.spec
+        result_bits = np.array([j.result_bits for j in jobs])
+
+        def of(k: IntArray) -> traffic.DramTraffic:
+            m, n, _, groups = sizes
+            return traffic.dram_traffic(
+                flow,
+                spec.rows,
+                spec.cols,
+                m,
+                n,
+                k,
+                groups,
+                ifmap_elements=np.array([j.ifmap_elements for j in jobs], dtype=np.int64),
+                ifmap_bits=np.array([j.activation.bits for j in jobs]),
+                filter_bits=np.array([j.weight.bits for j in jobs]),
+                ofmap_bits=result_bits,
+                accumulator_bits=spec.accumulator_bits,
+                ifmap_sram_bytes=int(spec.ifmap_sram_kib * 1024),
+                filter_sram_bytes=int(spec.filter_sram_kib * 1024),
+                ofmap_sram_bytes=int(spec.ofmap_sram_kib * 1024),
+            )
+
+        moved, folded = of(sizes[2]), of(self._folded(jobs, sizes[2]))
+        spilled = (folded.psum_reads * spec.accumulator_bits + 7) // 8
+        not_spilled = (moved.psum_reads * spec.accumulator_bits + 7) // 8
+        return replace(
+            moved,
+            psum_reads=folded.psum_reads,
+            psum_writes=folded.psum_writes,
+            ofmap_writes=outputs,
+            read_bytes=moved.read_bytes - not_spilled + spilled,
+            write_bytes=(outputs * result_bits + 7) // 8 + spilled,
+        )
+
+    def _folded(self, jobs: Sequence[Job], k: IntArray) -> IntArray:
+        """Return the reduction's length on the array: PEs that do several narrow MACs at once shorten it."""
+        parallel = np.array([self._narrowing(job)[0] for job in jobs], dtype=np.int64)
+        return -(-k // parallel)
+
+    def _sizes(self, jobs: Sequence[Job]) -> tuple[IntArray, ...]:
         """Return m, n, k, groups as arrays, after making sure that no product of them leaves 64 bits.
 
         Raises:
@@ -92,9 +197,7 @@ class ArrayPricing:
         )
         return tuple(np.array(c, dtype=np.int64) for c in columns)
 
-    def _timed(
-        self, jobs: Sequence[Job], m: timing.IntArray, n: timing.IntArray, k: timing.IntArray
-    ) -> tuple[timing.IntArray, timing.IntArray, timing.IntArray]:
+    def _timed(self, jobs: Sequence[Job], m: IntArray, n: IntArray, k: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Return the sizes that take time: narrow operands shorten the reduction, serial ones lengthen the stream."""
         parallel, serial = np.array([self._narrowing(job) for job in jobs], dtype=np.int64).T
         k = -(-k // parallel)
@@ -118,67 +221,65 @@ class ArrayPricing:
             return by_weight * by_activation, 1
         return 1, 1
 
-    def _array_cost(
-        self,
-        i: int,
-        job: Job,
-        compute: timing.IntArray,
-        stalls: timing.IntArray,
-        words: traffic.SramCounts,
-        moved: traffic.DramTraffic,
-        use: timing.Utilization,
-    ) -> LayerCost:
-        bill, energy, macs = self.energy, list[Energy](), job.gemm.macs
-        ifmap, filters = int(words.ifmap_reads[i]), int(words.filter_reads[i])
-        writes, psums = int(words.ofmap_writes[i]), int(words.psum_reads[i])
-        outputs = job.gemm.m * job.gemm.n * job.gemm.groups
-        sums, spilled = writes - outputs, int(moved.psum_reads[i] + moved.psum_writes[i])
-        energy += bill.mac(macs, job.weight.bits, job.activation.bits)
-        energy += bill.registers(macs)
-        energy += bill.sram("ifmap", "read", ifmap, job.activation.bits)
-        energy += bill.sram("ifmap", "write", int(moved.ifmap_reads[i]), job.activation.bits)
-        energy += bill.sram("filter", "read", filters, job.weight.bits)
-        energy += bill.sram("filter", "write", int(moved.filter_reads[i]), job.weight.bits)
-        energy += bill.sram("ofmap", "write", outputs, job.result_bits)
-        energy += bill.sram("ofmap", "write", max(0, sums), self.spec.accumulator_bits)
-        energy += bill.sram("ofmap", "read", psums + spilled, self.spec.accumulator_bits)
-        energy += bill.sram("ofmap", "read", outputs, job.result_bits)
-        energy += bill.dram(int(moved.total_bytes[i]))
-        busy, wait = int(compute[i]), int(stalls[i])
+    def _array_cost(self, i: int, job: Job, counts: _Counts) -> LayerCost:
+        spec, macs = self.spec, job.gemm.macs
+        c = {f.name: int(getattr(counts, f.name)[i]) for f in fields(_Counts) if f.name not in _SHARES}
+        share = {name: float(getattr(counts, name)[i]) for name in _SHARES}
+        parallel, serial = self._narrowing(job)
         return LayerCost(
             name=job.layer.name,
             op=job.layer.op.value,
             unit="array",
             gemm=job.gemm,
             macs=macs,
-            compute_cycles=busy,
-            stall_cycles=wait,
-            latency_s=(busy + wait) / (self.spec.clock_mhz * 1e6),
-            utilization=float(use.utilization[i]),
-            mapping_efficiency=float(use.mapping_efficiency[i]),
-            compute_utilization=float(use.compute_utilization[i]),
+            compute_cycles=c["compute"],
+            stall_cycles=c["stalls"],
+            latency_s=(c["compute"] + c["stalls"]) / (spec.clock_mhz * 1e6),
+            utilization=share["utilization"],
+            mapping_efficiency=share["mapping_efficiency"],
+            compute_utilization=share["compute_utilization"],
             utilization_lost={
-                "padding": float(use.lost_padding[i]),
-                "fill_drain": float(use.lost_fill_drain[i]),
-                "bandwidth": float(use.lost_bandwidth[i]),
+                "padding": share["lost_padding"],
+                "fill_drain": share["lost_fill_drain"],
+                "bandwidth": share["lost_bandwidth"],
             },
-            energy=tuple(energy),
+            energy=tuple(self._bill(job, c, macs * serial / parallel)),
             reads={
-                "sram.ifmap": ifmap,
-                "sram.filter": filters,
-                "sram.ofmap": psums,
-                "dram.ifmap": int(moved.ifmap_reads[i]),
-                "dram.filter": int(moved.filter_reads[i]),
-                "dram.psum": int(moved.psum_reads[i]),
+                "sram.ifmap": c["ifmap_reads"],
+                "sram.filter": c["filter_reads"],
+                "sram.ofmap": c["psum_reads"],
+                "dram.ifmap": c["dram_ifmap"],
+                "dram.filter": c["dram_filter"],
+                "dram.psum": c["dram_psum_reads"],
             },
             writes={
-                "sram.ofmap": writes,
-                "dram.ofmap": int(moved.ofmap_writes[i]),
-                "dram.psum": int(moved.psum_writes[i]),
+                "sram.ifmap": c["dram_ifmap"],
+                "sram.filter": c["dram_filter"],
+                "sram.ofmap": c["ofmap_writes"],
+                "dram.ofmap": job.outputs,
+                "dram.psum": c["dram_psum_writes"],
             },
-            dram_read_bytes=int(moved.read_bytes[i]),
-            dram_write_bytes=int(moved.write_bytes[i]),
+            dram_read_bytes=c["dram_read_bytes"],
+            dram_write_bytes=c["dram_write_bytes"],
         )
+
+    def _bill(self, job: Job, c: dict[str, int], pe_cycles: float) -> list[Energy]:
+        """Return a layer's bill: what SRAMs take in from DRAM is written to them, what leaves is read from them."""
+        bill, sum_bits = self.energy, self.spec.accumulator_bits
+        w, a, y = job.weight.bits, job.activation.bits, job.result_bits
+        return [
+            *bill.mac(job.gemm.macs, w, a),
+            *bill.registers(pe_cycles),
+            *bill.sram("ifmap", "read", c["ifmap_reads"], a),
+            *bill.sram("ifmap", "write", c["dram_ifmap"], a),
+            *bill.sram("filter", "read", c["filter_reads"], w),
+            *bill.sram("filter", "write", c["dram_filter"], w),
+            *bill.sram("ofmap", "write", job.outputs, y),
+            *bill.sram("ofmap", "write", c["psum_writes"] + c["dram_psum_reads"], sum_bits),
+            *bill.sram("ofmap", "read", c["psum_reads"] + c["dram_psum_writes"], sum_bits),
+            *bill.sram("ofmap", "read", job.outputs, y),
+            *bill.dram(c["dram_read_bytes"] + c["dram_write_bytes"]),
+        ]
 
 
 def _power_of_two(bits: int) -> int:

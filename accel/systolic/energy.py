@@ -46,8 +46,8 @@ class EnergyModel:
     def _mac_prices(self) -> dict[tuple[int, int], tuple[tuple[str, float], ...]]:
         return {}
 
-    def registers(self, macs: int) -> list[Energy]:
-        """Return the pipeline registers a MAC clocks: its moving operands and its partial sum.
+    def registers(self, pe_cycles: float) -> list[Energy]:
+        """Return the pipeline registers that busy PEs clock each cycle: moving operands and the partial sum.
 
         os: both operands move and the sum is updated; ws and is: one operand and the sum move. Loading a stationary
         operand is neglected (once per fold). `overlap_load` adds a shadow register that is clocked as seldom.
@@ -59,7 +59,7 @@ class EnergyModel:
             Energy(
                 component="register",
                 constant=tech.register_key(spec.node_nm),
-                events=float(macs) * bits,
+                events=pe_cycles * bits,
                 pj_per_event=self._register_bit_pj,
             )
         ]
