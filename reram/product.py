@@ -35,14 +35,19 @@ class ReramProduct:
             streams.append(self._program(self.input_bits, bipolar=True))
         return all(s.lossless_share == 1.0 for s in streams)
 
-    def matmul(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    def matmul(self, inputs: NDArray[Any], *, signed: bool | None = None) -> NDArray[np.float64]:
         """Return [out, batch] for integer inputs [in, batch], in integer product units.
+
+        Bipolar designs stream by the format, `signed`, so that a sample does not depend on those beside it; with a sign step
+        a column without negative inputs computes the same either way.
 
         Raises:
             InputError: if an input leaves the range of the format.
 
         """
-        if inputs.size == 0 or inputs.min() >= 0:
+        negative = bool(inputs.size and inputs.min() < 0)
+        by_format = bool(signed) and self.signed and self.spec.signed_inputs is SignedInputs.BIPOLAR
+        if not (negative or by_format):
             return self._program(self.input_bits, bipolar=False).matmul(inputs)
         if not self.signed or self.spec.signed_inputs is SignedInputs.BIPOLAR:
             return self._program(self.input_bits, bipolar=self.signed).matmul(inputs)

@@ -34,8 +34,11 @@ class IntegerProduct(Protocol):
         """Whether every product equals the integer product, so that a faster exact routine may replace this one."""
         ...
 
-    def matmul(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return [out, batch] for integer inputs [in, batch], in integer product units."""
+    def matmul(self, inputs: NDArray[Any], *, signed: bool | None = None) -> NDArray[np.float64]:
+        """Return [out, batch] for integer inputs [in, batch], in integer product units.
+
+        `signed` says whether the inputs' format has a sign; None: look at the inputs.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ import torch
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import ActivationKind, NormKind, Op
 from picojoule.sim.attributes import ElementwiseKind as Ew
-from picojoule.sim.ir import Operand
+from picojoule.sim.ir import Operand, OperandKind
 
 if TYPE_CHECKING:
     from picojoule.sim.numerics.torch_importer import Call
@@ -70,7 +70,18 @@ def linear(call: "Call") -> Operand:
 
 def matmul(call: "Call") -> Operand:
     first, second = (call.operand(k) for k in (("self", "other") if "other" in call.arguments else ("self", "mat2")))
+    if first.kind is not OperandKind.ACTIVATION and len(first.shape) == 2 and second.kind is OperandKind.ACTIVATION:
+        return _weight_first(call, first, second)
     return call.one(Op.MATMUL, [first, second], at.MatmulAttributes())
+
+
+def _weight_first(call: "Call", weight: Operand, x: Operand) -> Operand:
+    """W x as the linear layer it is: (x^T W^T)^T."""
+    rank = len(x.shape)
+    swap = at.TransposeAttributes(permutation=(*range(rank - 2), rank - 1, rank - 2))
+    columns = call.inner(Op.TRANSPOSE, [x], swap, "columns")
+    rows = call.inner(Op.LINEAR, [columns, weight], at.LinearAttributes(), "linear")
+    return call.one(Op.TRANSPOSE, [rows], swap)
 
 
 def addmm(call: "Call") -> Operand:

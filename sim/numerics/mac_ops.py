@@ -146,18 +146,19 @@ class MacEngine:
     ) -> Tensor:
         """Return the product through the hardware, group by group, as float64 integers."""
         a, x = layer.attributes, x.detach()
+        signed = self._quantizer(layer, 0).format.signed
         if isinstance(a, ConvAttributes) and a.transposed:
-            return _transposed_conv(a, x, tuple(w.shape), products)
+            return _transposed_conv(a, x, tuple(w.shape), products, signed)
         if isinstance(a, ConvAttributes):
             columns, space = im2col(a, x, tuple(w.shape[2:]))
-            rows = torch.cat([_matmul(p, c) for p, c in zip(products, columns, strict=True)])
+            rows = torch.cat([_matmul(p, c, signed) for p, c in zip(products, columns, strict=True)])
             return rows.reshape(w.shape[0], x.shape[0], *space).movedim(0, 1)
         if isinstance(a, DeformConvAttributes):
             raise UnsupportedError(
                 f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them"
             )
         flat = x.reshape(-1, x.shape[-1])
-        y = _matmul(products[0], flat.transpose(0, 1)).transpose(0, 1)
+        y = _matmul(products[0], flat.transpose(0, 1), signed).transpose(0, 1)
         return y.reshape(*x.shape[:-1], -1)
 
     def _dynamic(self, layer: Layer, operands: Sequence[Tensor], arithmetic: Arithmetic) -> Tensor:
@@ -199,8 +200,8 @@ class MacEngine:
         return step.reshape([-1 if i == _channel_axis(layer, rank) else 1 for i in range(rank)])
 
 
-def _matmul(product: IntegerProduct, columns: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(product.matmul(columns.contiguous().numpy())))
+def _matmul(product: IntegerProduct, columns: Tensor, signed: bool) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(product.matmul(columns.contiguous().numpy(), signed=signed)))
 
 
 def _channel_axis(layer: Layer, rank: int) -> int:
@@ -211,7 +212,7 @@ def _weight_channel_axis(layer: Layer) -> int | None:
     a = layer.attributes
     if isinstance(a, ConvAttributes) and a.transposed:
         return 1 if a.groups == 1 else None
-    return 1 if layer.op is Op.MATMUL else 0
+    return len(layer.operands[1].shape) - 1 if layer.op is Op.MATMUL else 0
 
 
 def _weight_matrices(layer: Layer, w: Tensor) -> Tensor:
@@ -241,12 +242,14 @@ def im2col(a: ConvAttributes, x: Tensor, kernel: tuple[int, ...]) -> tuple[Tenso
     return x.reshape(a.groups, x.shape[0] // a.groups * prod(kernel), -1), tuple(space)
 
 
-def _transposed_conv(a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct]) -> Tensor:
+def _transposed_conv(
+    a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct], signed: bool
+) -> Tensor:
     """Multiply each input pixel by all taps, then add the taps where they land."""
     rank, kernel, out = len(a.stride), w_shape[2:], w_shape[1] * a.groups
     batch, space = x.shape[0], tuple(x.shape[2:])
     pixels = x.movedim(1, 0).reshape(a.groups, x.shape[1] // a.groups, -1)
-    columns = torch.cat([_matmul(p, c) for p, c in zip(products, pixels, strict=True)])
+    columns = torch.cat([_matmul(p, c, signed) for p, c in zip(products, pixels, strict=True)])
     columns = columns.reshape(out, prod(kernel), batch, *space)
     extra = a.output_padding or (0,) * rank
     full = [(s - 1) * a.stride[i] + a.dilation[i] * (kernel[i] - 1) + 1 + extra[i] for i, s in enumerate(space)]

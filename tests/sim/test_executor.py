@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -32,7 +33,8 @@ class Spy:
     def __init__(self, weights):
         self.weights = weights
 
-    def matmul(self, inputs):
+    def matmul(self, inputs, *, signed=None):
+        assert signed is not None
         assert np.array_equal(inputs, np.rint(inputs))
         return self.weights.astype(np.float64) @ np.asarray(inputs, dtype=np.float64)
 
@@ -213,3 +215,58 @@ def test_float_formats_round_to_representable_values():
 def test_wrapping_is_modular_arithmetic():
     x = torch.arange(-300, 300, dtype=torch.float64)
     assert torch.equal(wrap(x, 8), torch.from_numpy(x.numpy().astype(np.int64).astype(np.int8).astype(np.float64)))
+
+
+class Stack(nn.Module):
+    def __init__(self, k, n):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, k, n, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+class First(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        return self.weight @ x
+
+
+class Shared(nn.Module):
+    def forward(self, x):
+        return F.relu(x) + x @ x
+
+
+@pytest.mark.parametrize(
+    "module", [Stack(8, 8), Stack(8, 6), First(), Shared()], ids=["square", "stack", "first", "shared"]
+)
+@pytest.mark.parametrize("hardware", ["edge-16x16", "isaac"])
+def test_products_of_unusual_operands_stay_close_to_floating_point(module, hardware):
+    x = torch.randn(2, 4, 8, 8)
+    twin = pj.hardware_twin(module, (x,), hardware)
+    with torch.no_grad():
+        exact, ours = module(x), twin(x)
+    assert float((exact - ours).abs().max() / exact.abs().max()) < 0.03
+    pj.evaluate(pj.trace(module, (x,)), hardware, chips=None)
+
+
+def test_a_stated_signed_format_with_its_step_keeps_its_range():
+    module = nn.Sequential(nn.Linear(4, 3))
+    x = torch.rand(16, 4)
+    network = from_module(module, (x,))
+    first = network.layers[0]
+    stated = replace(first.operands[0], step=(0.1,), format=parse_format("int4"))
+    network = network.with_layers((replace(first, operands=(stated, *first.operands[1:])),))
+    narrow = replace(INT8, activation=parse_format("int4"))
+    quantizer = calibrate(network, [(x,)], lambda _: narrow).quantizers[first.name, stated.name]
+    assert (str(quantizer.format), quantizer.step) == ("int4", 0.1)
+
+
+def test_the_largest_weight_keeps_its_gradient():
+    x = torch.randn(64, 40, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    form = integer_format(8, per=Granularity.CHANNEL)
+    codes(x, best_step(x, form, 0), form).sum().backward()
+    assert bool((x.grad != 0).all())
