@@ -147,6 +147,8 @@ class SystolicArray:
         useful = sum((c.utilization or 0.0) * c.latency_s for c in costs if c.unit == "array")
         area = self.area()
         notes = [f"assumed int{spec.weight_bits}: no format is set for some layers"] if assumed else []
+        if any(o.sparsity.density < 1 for layer in network.layers for o in layer.operands):
+            notes.append("zeros save nothing here: the PEs multiply them like any other value")
         if spec.compat == "scalesim":
             notes.append("compat scalesim: cycles and SRAM words as SCALE-Sim 3.0.0 counts them; the rest is ours")
         return make_report(
