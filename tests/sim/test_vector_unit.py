@@ -1,0 +1,121 @@
+"""Work and price of layers that no array runs, counted by hand."""
+
+import pytest
+
+import picojoule as pj
+from picojoule.sim import attributes as at
+from picojoule.sim.attributes import Op
+from picojoule.sim.builder import NetworkBuilder, constant, parameter
+from picojoule.sim.evaluation import coverage_of
+from picojoule.sim.hardware import load_hardware
+from picojoule.sim.ir import TensorType
+from picojoule.sim.passes import fill_formats, weight_bytes
+from picojoule.sim.technology import VectorOperation as Vo
+from picojoule.sim.technology import constant as technology
+from picojoule.sim.vector_unit import host_cost, lane_operations, operation_energy, vector_work
+from picojoule.sim.weights import constant_fill
+
+ELEMENTS = 6 * 10 * 10
+NATIVE = load_hardware("edge-16x16").native
+
+
+def layer_of(op, attributes, extra=(), types=None):
+    builder = NetworkBuilder("one")
+    x = builder.input("x", TensorType(shape=(1, 6, 10, 10), batch_axis=0))
+    made = builder.add(op, [x, *extra], attributes, name="layer", types=types)
+    network, _ = fill_formats(builder.finish(made), *NATIVE)
+    return network.layers[0]
+
+
+CASES = [
+    (Op.ACTIVATION, at.ActivationAttributes(kind=at.ActivationKind.RELU), {Vo.COMPARE: ELEMENTS}),
+    (Op.ACTIVATION, at.ActivationAttributes(kind=at.ActivationKind.SIGMOID), {Vo.TRANSCENDENTAL: ELEMENTS}),
+    (
+        Op.SOFTMAX,
+        at.SoftmaxAttributes(axis=1),
+        {Vo.COMPARE: ELEMENTS, Vo.ADD: 2 * ELEMENTS, Vo.TRANSCENDENTAL: ELEMENTS, Vo.MULTIPLY: ELEMENTS},
+    ),
+    (
+        Op.POOL,
+        at.PoolAttributes(
+            kind=at.PoolKind.MAX,
+            kernel=(3, 3),
+            stride=(2, 2),
+            padding_begin=(0, 0),
+            padding_end=(0, 0),
+            dilation=(1, 1),
+        ),
+        {Vo.COMPARE: 9 * 6 * 4 * 4},
+    ),
+    (Op.REDUCE, at.ReduceAttributes(kind=at.ReduceKind.MEAN, axes=(2, 3), keepdims=False), {Vo.ADD: ELEMENTS}),
+    (Op.TRANSPOSE, at.TransposeAttributes(permutation=(0, 2, 3, 1)), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "expected"), CASES, ids=[c[0].value + str(i) for i, c in enumerate(CASES)]
+)
+def test_operations_by_hand(op, attributes, expected):
+    work = vector_work(layer_of(op, attributes), 1)
+    assert work.operations == expected
+    assert work.read_bytes == ELEMENTS
+    assert work.write_bytes == work.write_elements > 0
+    doubled = vector_work(layer_of(op, attributes), 2)
+    assert doubled.operations == {k: 2 * v for k, v in expected.items()}
+
+
+def test_a_transcendental_is_six_multiply_adds_in_time_and_energy():
+    work = vector_work(layer_of(Op.ACTIVATION, at.ActivationAttributes(kind=at.ActivationKind.TANH)), 1)
+    assert lane_operations(work) == 6 * ELEMENTS
+    # 16 bits at 45 nm: a multiplication 0.2 (16 x 16 / 64)^0.9886 pJ and an addition to 32 bits 0.1 pJ.
+    one = 0.2 * (16 * 16 / 64) ** 0.98861 + 0.1
+    assert sum(line.pj for line in operation_energy("vector", work, 16, 45.0)) == pytest.approx(
+        6 * ELEMENTS * one, rel=1e-3
+    )
+
+
+def test_a_view_moves_nothing_and_a_gather_reads_what_it_returns():
+    view = vector_work(
+        layer_of(Op.RESHAPE, at.ReshapeAttributes(), types=[TensorType(shape=(1, 600), batch_axis=0)]), 1
+    )
+    assert (view.read_bytes, view.write_bytes, view.operations) == (0, 0, {})
+    builder = NetworkBuilder("embedding")
+    words = builder.input("words", TensorType(shape=(1, 12), batch_axis=0))
+    table = parameter("table", constant_fill(0.5, (30000, 64)))
+    (y,) = builder.add(Op.EMBEDDING, [table, words], at.EmbeddingAttributes(), name="embed")
+    network, _ = fill_formats(builder.finish([y]), *NATIVE)
+    work = vector_work(network.layers[0], 1)
+    assert work.read_bytes == 12 + 12 * 64
+    assert work.write_bytes == 12 * 64
+    assert weight_bytes(network) == 30000 * 64
+
+
+def test_the_host_by_hand():
+    attributes = at.DeformConvAttributes(stride=(1, 1), padding_begin=(1, 1), padding_end=(1, 1), dilation=(1, 1))
+    builder = NetworkBuilder("deform")
+    x = builder.input("x", TensorType(shape=(1, 64, 32, 32), batch_axis=0))
+    offset = builder.input("offset", TensorType(shape=(1, 18, 32, 32), batch_axis=0))
+    weight = parameter("w", constant_fill(1.0, (64, 64, 3, 3)))
+    (y,) = builder.add(Op.DEFORM_CONV, [x, weight, offset], attributes, name="deform")
+    network, _ = fill_formats(builder.finish([y]), *NATIVE)
+    cost = host_cost(network.layers[0], 1)
+    operations = 2 * 32 * 32 * 64 * 64 * 9
+    assert cost.seconds == pytest.approx(operations / 20e9)  # 20 int8 GOP/s, far longer than moving 0.2 MB
+    assert sum(line.pj for line in cost.energy) == pytest.approx(1.5 * operations / 20e9 * 1e12)  # 1.5 W
+    assert technology("host.cortex_a53_quad.power").value == 1500.0
+
+
+def test_coverage_counts_the_bytes_of_what_is_not_understood():
+    builder = NetworkBuilder("odd")
+    x = builder.input("x", TensorType(shape=(1, 4, 10), batch_axis=0))
+    (y,) = builder.opaque("Foo", [x], [TensorType(shape=(1, 4, 10), batch_axis=0)], name="foo")
+    (z,) = builder.add(Op.ELEMENTWISE, [y, constant("two", constant_fill(2.0, ()).array())],
+                       at.ElementwiseAttributes(kind=at.ElementwiseKind.MUL), name="double")  # fmt: skip
+    network = builder.finish([z])
+    found = coverage_of(network)
+    moved = 80 + 81  # elements of 32 bits: in and out of each layer, and the constant
+    assert found.bytes_priced == pytest.approx(1 - 80 / moved)
+    assert found.macs_priced == 0.0
+    assert found.unsupported[0]["bytes_share"] == pytest.approx(80 / moved)
+    report = pj.evaluate(network, "edge-16x16", allow_unsupported=True)
+    assert [layer.unit for layer in report.layers] == ["unsupported", "vector"]
