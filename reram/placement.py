@@ -84,6 +84,7 @@ def place(
             made_at[result.name] = home
             if result.name in network.outputs and not home.on_host:
                 link[layer.name] += 8 * result_bytes(result, batch)
+                router[layer.name] += 8 * result_bytes(result, batch)
     tiles = max(1, -(-imas // spec.imas_per_tile))
     return Placement(
         homes=homes,
