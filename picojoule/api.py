@@ -1,7 +1,8 @@
 """The Python face: load or trace a network, price it, run it, train against it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ Hardware = str | Path | HardwareSpec | Accelerator
 def load(
     network: str | Path,
     *,
-    input_shape: str | Sequence[str] = (),
+    input_shape: str | Sequence[str] | Sequence[int] = (),
     weights: str | Path | None = None,
     seed: int = 0,
 ) -> Network:
@@ -35,7 +36,7 @@ def load(
 
     Args:
         network: a zoo name, `file.onnx`, `file.csv` (SCALE-Sim topology), `file.pt2` or `file.py:callable`.
-        input_shape: `[NAME=]1,3,224,224`, where the file leaves sizes open.
+        input_shape: `[NAME=]1,3,224,224` or (1, 3, 224, 224), where the file leaves sizes open.
         weights: a .safetensors or .pt state dict for zoo names and `file.py:callable`.
         seed: of a zoo network's random weights.
 
@@ -45,9 +46,10 @@ def load(
 
     """
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape)
-    made = load_network(
-        network, shapes=parse_shapes(texts), weights=Path(weights) if weights is not None else None, seed=seed
-    )
+    if texts and all(isinstance(t, int) for t in texts):
+        texts = (",".join(str(t) for t in texts),)
+    shapes = parse_shapes([str(t) for t in texts])
+    made = load_network(network, shapes=shapes, weights=Path(weights) if weights is not None else None, seed=seed)
     check_weights(made)
     return made
 
@@ -67,6 +69,17 @@ def trace(
     made = fold_batch_norm(from_module(module, example_inputs, name=name))
     check_weights(made)
     return made
+
+
+def _network(network: Network | str | Path) -> Network:
+    if isinstance(network, Network):
+        return network
+    if not isinstance(network, str | Path):
+        raise InputError(
+            f"expected a network or what pj.load takes, got {type(network).__name__}; a torch module comes in by "
+            "pj.trace(module, example_inputs)"
+        )
+    return load(network)
 
 
 def evaluate(
@@ -96,8 +109,12 @@ def evaluate(
         InputError, UnsupportedError, InfeasibleError: as the command line's exit codes 2, 3 and 4.
 
     """
-    made = network if isinstance(network, Network) else load(network)
+    made = _network(network)
     accelerator = load_hardware(hardware, overrides)
+    try:
+        batch = operator.index(batch)
+    except TypeError:
+        raise InputError(f"batch must be a whole number, got {batch!r}") from None
     return accelerator.evaluate(
         made, batch=batch, mapping=mapping, seed=seed, chips=chips, allow_unsupported=allow_unsupported
     )
@@ -115,7 +132,7 @@ def run(
 
     from picojoule.sim.numerics.executor import Executor
 
-    made = network if isinstance(network, Network) else load(network)
+    made = _network(network)
     inputs = (x,) if isinstance(x, torch.Tensor | np.ndarray) else tuple(x)
     tensors = [torch.from_numpy(np.ascontiguousarray(v)) if isinstance(v, np.ndarray) else v for v in inputs]
     with torch.no_grad():
@@ -158,9 +175,10 @@ def sweep(
 
     from picojoule.sim.errors import InfeasibleError
 
-    if not space or not all(len(v) for v in space.values()):
+    listed = all(isinstance(v, Iterable) and not isinstance(v, str) for v in space.values())
+    if not space or not listed or not all(len(v) for v in space.values()):
         raise InputError("a sweep needs at least one key with at least one value, such as {'rows': [16, 32]}")
-    made = network if isinstance(network, Network) else load(network)
+    made = _network(network)
     base: HardwareSpec | str | Path
     if isinstance(hardware, str | Path):
         base = load_spec(hardware)

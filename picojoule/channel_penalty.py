@@ -7,7 +7,7 @@ of price x aliveness; its gradient pushes hardest where a channel costs most and
 """
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +15,14 @@ from torch import Tensor
 from picojoule.signals import marginal
 from picojoule.sim.errors import InputError
 from picojoule.sim.ir import Network
+from picojoule.sim.numerics.mac_ops import weight_channel_axis
 from picojoule.sim.numerics.torch_importer import from_module
 from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.protocol import Accelerator
 
 _METRICS = ("energy_pj", "energy_pj_per_sample", "latency_s", "latency_cycles")
+_ATTRIBUTE = "_picojoule_prices"
 _Priced = tuple[Network, dict[str, float]]
-# A cache, not state: tracing a module and pricing its channels takes seconds, a training step milliseconds.
-_cache: "WeakKeyDictionary[torch.nn.Module, dict[tuple[str, str], _Priced]]" = WeakKeyDictionary()
 
 
 def cost_penalty(
@@ -36,14 +36,7 @@ def cost_penalty(
     """
     if metric not in _METRICS:
         raise InputError(f"penalty knows the metrics {', '.join(_METRICS)}, got '{metric}'")
-    key = (accelerator.spec.model_dump_json(), metric)
-    known = _cache.setdefault(module, {})
-    if key not in known:
-        plain = from_module(module, example_inputs)
-        signal = marginal(plain, accelerator, metric=metric)
-        prices = {name: p.output_channel for name, p in signal.layers.items() if p.output_channel}
-        known[key] = (fold_batch_norm(plain), prices)
-    network, prices = known[key]
+    network, prices = _priced(module, example_inputs, accelerator, metric)
     total = torch.zeros(())
     for layer in network.layers:
         if layer.name not in prices:
@@ -51,7 +44,30 @@ def cost_penalty(
         handle = layer.operands[1].weights
         if handle is None or handle.origin is None:
             continue
-        square = handle.origin().flatten(1).square().sum(1)
+        axis = weight_channel_axis(layer)
+        if axis is None:
+            continue
+        square = handle.origin().movedim(axis, 0).flatten(1).square().sum(1)
         threshold = (0.1 * square.detach().sqrt().mean()) ** 2
         total = total + prices[layer.name] * (square / (square + threshold.clamp(min=1e-20))).sum()
     return total
+
+
+def _priced(
+    module: torch.nn.Module, example_inputs: Sequence[Tensor] | Tensor, accelerator: Accelerator, metric: str
+) -> _Priced:
+    """Return the module's network and its prices per channel, kept on the module: tracing takes seconds, a step milliseconds.
+
+    They are made anew when the module is another (a copy), its tensors or inputs have other shapes, or the hardware changes.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    shapes: tuple[Any, ...] = tuple(tuple(t.shape) for t in (*inputs, *module.parameters()))
+    key = (id(module), accelerator.spec.model_dump_json(), metric, shapes)
+    held = module.__dict__.get(_ATTRIBUTE)
+    if held is None or held[0] != key:
+        plain = from_module(module, inputs)
+        signal = marginal(plain, accelerator, metric=metric)
+        prices = {name: p.output_channel for name, p in signal.layers.items() if p.output_channel}
+        held = module.__dict__[_ATTRIBUTE] = (key, (fold_batch_norm(plain), prices))
+    found: _Priced = held[1]
+    return found

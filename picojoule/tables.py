@@ -120,7 +120,11 @@ def _worst_cause(report: Report) -> str:
             lost[cause] = lost.get(cause, 0.0) + share * layer.latency_s
     if not lost or max(lost.values()) <= 0:
         return ""
-    return f", lost mostly to {max(lost, key=lambda c: lost[c]).replace('_', '/')}"
+    return f", lost mostly to {_cause(max(lost, key=lambda c: lost[c]))}"
+
+
+def _cause(name: str) -> str:
+    return "fill/drain" if name == "fill_drain" else name.replace("_", " ")
 
 
 def report_view(report: Report) -> "Group":
@@ -164,7 +168,7 @@ def layer_table(layers: Sequence[LayerCost]) -> "Table":
             si(layer.latency_s, "s"),
             f"{stall:.0%}" if stall else "-",
             f"{layer.utilization:.0%}" if layer.utilization is not None else "-",
-            cause.replace("_", "/") if cause and layer.utilization_lost[cause] > 0.005 else "-",
+            _cause(cause) if cause and layer.utilization_lost[cause] > 0.005 else "-",
             joules(layer.energy_pj),
         )
     if quiet:

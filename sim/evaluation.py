@@ -46,6 +46,11 @@ def check_evaluation(network: Network, batch: int, allow_unsupported: bool) -> N
     """
     if not 1 <= batch <= LARGEST_BATCH:
         raise InputError(f"batch must be between 1 and {LARGEST_BATCH}, got {batch}")
+    if batch != 1 and network.inputs and all(r.type.batch_axis is None for r in network.inputs):
+        raise InputError(
+            f"{network.name} is fixed to the batch of its example, so --batch {batch} means nothing for it; export it with a "
+            "dynamic batch (first axis)"
+        )
     if network.unsupported and not allow_unsupported:
         raise UnsupportedError(unsupported_sentence(network))
 
@@ -143,6 +148,8 @@ def make_report(
     used = {name for key in keys for name in key.split("*")}
     known = all_constants()
     notes = list(priced.notes)
+    if priced.assumed_precision is not None:
+        notes.append(f"assumed {priced.assumed_precision}: no format is set for some layers")
     if priced.latency_s > 0 and priced.host_latency_s > 0.2 * priced.latency_s:
         share = priced.host_latency_s / priced.latency_s
         notes.insert(0, f"warning: {share:.0%} of the time is spent on the host")

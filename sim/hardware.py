@@ -100,6 +100,8 @@ def load_hardware(
         return _build(hardware)
     if isinstance(hardware, str | Path):
         return _build(load_spec(hardware, overrides))
+    if not hasattr(hardware, "evaluate") or not hasattr(hardware, "spec"):
+        raise InputError(f"expected hardware: a preset's name, a YAML path, a spec or an accelerator, got {hardware!r}")
     return load_hardware(hardware.spec, overrides) if overrides else hardware
 
 

@@ -84,6 +84,8 @@ class SystolicArray:
         native_weight, native_activation = self.native
         activation = layer.operands[0].format or native_activation
         weight = layer.operands[1].format or (native_weight if layer.parameters else native_activation)
+        if not layer.parameters and weight == native_activation and weight.bits > native_weight.bits:
+            weight = integer_format(native_weight.bits)  # the second activation of a product enters where weights do
         limits = (("weight", weight, self.spec.weight_bits), ("activation", activation, self.spec.activation_bits))
         for what, form, bits in limits:
             if not form.is_integer:
@@ -146,7 +148,7 @@ class SystolicArray:
         host = sum(c.latency_s for c in costs if c.unit == "host")
         useful = sum((c.utilization or 0.0) * c.latency_s for c in costs if c.unit == "array")
         area = self.area()
-        notes = [f"assumed int{spec.weight_bits}: no format is set for some layers"] if assumed else []
+        notes = []
         if any(o.sparsity.density < 1 for layer in network.layers for o in layer.operands):
             notes.append("zeros save nothing here: the PEs multiply them like any other value")
         if spec.compat == "scalesim":

@@ -60,7 +60,7 @@ def prune_network(network: Network, keep: NDArray[np.bool_], coupling: Coupling 
         inferred = infer_types(made.op, made.operands, made.attributes)
         assert inferred is None or [t.shape for t in inferred] == [r.shape for r in results], layer.name
         layers.append(made)
-    made_network = replace(network, inputs=inputs, layers=tuple(layers))
+    made_network = replace(network, inputs=inputs, layers=tuple(layers), original_parameters=None)
     check_network(made_network)
     return made_network
 

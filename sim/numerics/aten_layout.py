@@ -34,8 +34,8 @@ def pool(kind: PoolKind, rank: int) -> Handler:
     return handle
 
 
-def _opaque(call: "Call") -> Operand:
-    made = call.reader._opaque(call, call.node.meta["val"])
+def _opaque(call: "Call", reason: str = "an unusual argument") -> Operand:
+    made = call.reader._opaque(call, call.node.meta["val"], reason)
     assert isinstance(made, Operand)
     return made
 
@@ -195,6 +195,10 @@ def resize(mode: str) -> Handler:
         else:
             coordinates = "align_corners" if call.value("align_corners", False) else "half_pixel"
         x = call.operand("input" if "input" in call.arguments else "self")
+        factors = call.value("scale_factors") or [call.value(k) for k in ("scales_h", "scales_w") if call.has(k)]
+        sizes = zip(x.shape[-len(factors) :], call.types[0].shape[-len(factors) :], strict=True) if factors else ()
+        if any(abs(old * f - new) > 1e-9 for (old, new), f in zip(sizes, factors, strict=True)):
+            return _opaque(call, "a scale that does not divide the size")
         return call.one(Op.RESIZE, [x], at.ResizeAttributes(mode=mode, coordinates=coordinates))
 
     return handle

@@ -49,11 +49,14 @@ class Executor:
     def run(self, inputs: Sequence[Tensor], watch: Watch | None = None) -> tuple[Tensor, ...]:
         """Return the outputs for inputs in the network's order; `watch` sees each layer's operands.
 
+        Everything is computed in float32, whatever the module's or the inputs' own precision.
+
         Raises:
             InputError: if the number, shape or batch of the inputs does not fit.
             UnsupportedError: if the network holds an operator nobody understood.
 
         """
+        inputs = [x.float() if x.is_floating_point() and x.dtype is not torch.float32 else x for x in inputs]
         batch = self._batch(inputs)
         values = {r.name: t for r, t in zip(self.network.inputs, inputs, strict=True)}
         kept = set(self.network.outputs)
@@ -73,6 +76,10 @@ class Executor:
         return tuple(values[name] for name in self.network.outputs)
 
     def _tensor(self, operand: Operand) -> Tensor:
+        value = self._stored(operand)
+        return value.float() if value.is_floating_point() and value.dtype is not torch.float32 else value
+
+    def _stored(self, operand: Operand) -> Tensor:
         if operand.name in self._held:
             return self._held[operand.name]
         handle = operand.weights

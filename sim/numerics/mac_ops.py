@@ -94,7 +94,7 @@ class MacEngine:
         if not torch.is_grad_enabled() and layer.name in self._weights:
             return self._weights[layer.name]
         operand = layer.operands[1]
-        axis = _weight_channel_axis(layer)
+        axis = weight_channel_axis(layer)
         if operand.step is not None:
             shape = [-1 if i == axis else 1 for i in range(value.dim())]
             step = torch.tensor(operand.step, dtype=value.dtype).reshape(
@@ -123,7 +123,7 @@ class MacEngine:
     @staticmethod
     def _exact_type(layer: Layer, w: Tensor, x: Tensor) -> torch.dtype:
         """Return float32 where every partial sum is exact in it (below 2^24), else float64."""
-        axis = _weight_channel_axis(layer) or 0
+        axis = weight_channel_axis(layer) or 0
         per_output = w.detach().abs().sum([i for i in range(w.dim()) if i != axis], dtype=torch.float64).max()
         return torch.float32 if float(per_output) * float(x.detach().abs().max()) < 2**24 else torch.float64
 
@@ -181,7 +181,7 @@ class MacEngine:
             elif form.kind is FormatKind.POWER_OF_TWO:
                 rounded[position] = power_of_two(value, value.detach().abs().max().clamp(min=1e-12), form)
             elif form.is_integer and position == 1:
-                step = best_step(value, form, _weight_channel_axis(layer) if form.per is Granularity.CHANNEL else None)
+                step = best_step(value, form, weight_channel_axis(layer) if form.per is Granularity.CHANNEL else None)
                 rounded[position] = codes(value, step, form) * step
             elif form.is_integer:
                 made, step = self._activation(layer, 0, value)
@@ -208,7 +208,8 @@ def _channel_axis(layer: Layer, rank: int) -> int:
     return 1 if layer.op in (Op.CONV, Op.DEFORM_CONV) else rank - 1
 
 
-def _weight_channel_axis(layer: Layer) -> int | None:
+def weight_channel_axis(layer: Layer) -> int | None:
+    """Return the axis of a layer's weights that counts output channels; None where groups mix them."""
     a = layer.attributes
     if isinstance(a, ConvAttributes) and a.transposed:
         return 1 if a.groups == 1 else None

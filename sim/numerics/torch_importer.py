@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -60,13 +61,16 @@ def from_module(
             m.training = mode
     reader = _Reader(lambda key: _attribute(module, key), program, name or type(module).__name__, weights)
     if not batched:
-        reader.builder.note("exported for the example's batch only: the module does not accept other batches")
+        reader.builder.note(_FIXED_BATCH)
     return reader.read()
 
 
 def from_program(program: torch.export.ExportedProgram, *, name: str, weights: str = "file") -> Network:
     """Return the network of an exported program, with the weights it carries."""
     return _Reader(lambda key: program.state_dict[key], program, name, weights).read()
+
+
+_FIXED_BATCH = "exported for one batch: counts are for the batch of its example"
 
 
 def _tensors(example_inputs: Sequence[torch.Tensor] | torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -163,6 +167,8 @@ class _Reader:
         self.weights = weights
 
     def read(self) -> Network:
+        self._check_symbols()
+        self._check_writes()
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 self._placeholder(node)
@@ -174,6 +180,42 @@ class _Reader:
                     [r for r in results if r.kind is OperandKind.ACTIVATION], weights=self.weights
                 )
         raise UnsupportedError(f"{self.builder.name}: the exported program has no output")
+
+    def _check_symbols(self) -> None:
+        """Refuse a program in which more than the batch is left open: its sizes would have to be guessed."""
+        for node in self.program.graph.nodes:
+            value = node.meta.get("val")
+            if node.op != "placeholder" or node.name in self.targets or not isinstance(value, torch.Tensor):
+                continue
+            for axis, size in enumerate(value.shape):
+                if axis > 0 and isinstance(size, torch.SymInt) and size.node.expr.free_symbols:
+                    raise InputError(
+                        f"{self.builder.name}: input '{node.name}' leaves axis {axis} open; only the batch (axis 0) may be open: "
+                        "export with fixed sizes"
+                    )
+
+    def _check_writes(self) -> None:
+        """Refuse a write in place into memory that is read later through another value (a view, a detached copy)."""
+        nodes = list(self.program.graph.nodes)
+        place = {node: i for i, node in enumerate(nodes)}
+        memory: dict[fx.Node, int] = {}
+        for node in nodes:
+            value = node.meta.get("val")
+            if node.op == "call_function" and _op_name(node.target) in IGNORED and isinstance(node.args[0], fx.Node):
+                memory[node] = memory.get(node.args[0], -1 - place[node])  # hands its argument on in evaluation
+            elif isinstance(value, torch.Tensor):
+                memory[node] = value.untyped_storage()._cdata
+        for write in nodes:
+            name = _op_name(write.target) if write.op == "call_function" else ""
+            if not name.endswith("_") or name.startswith("_") or not isinstance(write.args[0], fx.Node):
+                continue
+            same = [n for n in nodes if memory.get(n) == memory.get(write.args[0]) and place[n] < place[write]]
+            late = [n for n in same if n is not write.args[0] and any(place[u] > place[write] for u in n.users)]
+            if late:
+                raise UnsupportedError(
+                    f"{self.builder.name}: {name} at {_source(write, _module_path(write))} writes in place into a tensor that is "
+                    "read later through another view of it; use the operator without the underscore"
+                )
 
     # --- values -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +259,7 @@ class _Reader:
         name = self.targets.get(node.name) or self._folded_name(node, sources)
         shape = _type(value).shape
         on_meta = any(self.fixed[s]().is_meta for s in sources)
-        handle = None if on_meta else Weights(shape=shape, load=lambda: origin().detach().cpu().numpy(), origin=origin)
+        handle = None if on_meta else Weights(shape=shape, load=lambda: _numpy(origin()), origin=origin)
         made = Operand(kind=kind, name=name, type=TensorType(shape=shape), weights=handle)
         grows = _type(value)
         if grows.batch_axis is not None:  # made for the batch, such as an initial state of zeros
@@ -262,6 +304,8 @@ class _Reader:
             if isinstance(value, torch.SymInt | int | float | bool):
                 return _at_one(value)
             args = fx.node.map_arg(current.args, compute)
+            if _op_name(current.target).endswith("_") and args and isinstance(args[0], torch.Tensor):
+                args = (args[0].clone(), *args[1:])  # never write into the user's own buffers
             kwargs = fx.node.map_arg(current.kwargs, compute)
             assert callable(current.target)
             return current.target(*args, **kwargs)
@@ -302,15 +346,19 @@ class _Reader:
             return
         handler = HANDLERS.get(name)
         call = Call(self, node, name)
+        before = len(self.builder.layers)
         self.env[node] = handler(call) if handler else self._opaque(call, value)
+        if unread := call.unread() if handler else "":
+            del self.builder.layers[before:]  # what the handler made leaves that argument out
+            self.env[node] = self._opaque(call, value, f"its argument {unread} is not understood")
         if name.endswith("_") and not name.startswith("_") and isinstance(node.args[0], fx.Node):
             self.env[node.args[0]] = self.env[node]  # in-place: later readers of the argument see the result
 
-    def _opaque(self, call: "Call", value: Any) -> Any:
+    def _opaque(self, call: "Call", value: Any, reason: str = "no such operator here") -> Any:
         operands = [self.operand(n) for n in call.node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
         several = isinstance(value, list | tuple)
         types = [_type(v) for v in (value if several else [value]) if isinstance(v, torch.Tensor)]
-        made = self.builder.opaque(call.name, operands, types, name=call.layer_name, source=call.source)
+        made = self.builder.opaque(call.name, operands, types, name=call.layer_name, source=call.source, reason=reason)
         return list(made) if several else made[0]
 
 
@@ -322,6 +370,7 @@ class Call:
         self.node = node
         self.name = name
         self.arguments = _bind(node)
+        self._read: set[str] = set()
         path, leaf = _module_path(node), _is_leaf(node)
         bare = name.split(".")[0].rstrip("_")
         self.layer_name = path if path and leaf else f"{path}.{bare}" if path else bare
@@ -329,18 +378,33 @@ class Call:
 
     def operand(self, key: str) -> Operand:
         """Return the operand of an argument."""
+        self._read.add(key)
         return self.reader.operand(self.arguments[key])
 
     def has(self, key: str) -> bool:
         """Whether an argument is given and not None."""
+        self._read.add(key)
         return self.arguments.get(key) is not None
+
+    def unread(self) -> str:
+        """Return `name=value` of an argument that matters and that the handler did not look at, or an empty string."""
+        schema = getattr(self.node.target, "_schema", None)
+        for argument in schema.arguments if schema is not None else ():
+            given = self.arguments.get(argument.name)
+            plain = argument.default_value if argument.has_default_value() else None
+            harmless = given is None or given is False or given == plain or argument.name in _WITHOUT_EFFECT
+            if argument.name not in self._read and not harmless:
+                return f"{argument.name}={_plain(given)}"
+        return ""
 
     def operands(self, key: str) -> list[Operand]:
         """Return the operands of a list argument."""
+        self._read.add(key)
         return [self.reader.operand(n) for n in self.arguments[key]]
 
     def value(self, key: str, default: Any = None) -> Any:
         """Return a plain argument, with sizes for one sample."""
+        self._read.add(key)
         found = self.arguments.get(key, default)
         return _plain(default if found is None else found)
 
@@ -387,6 +451,15 @@ class Call:
         return self.reader._constant(f"{self.layer_name}.{suffix}", make)
 
 
+_WITHOUT_EFFECT = frozenset(
+    {"self", "input", "dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "momentum"}
+    | {"cudnn_enabled", "cudnn_enable", "train", "p", "dropout_p", "implicit", "size", "shape", "sizes", "output_size"}
+    | {"padding_idx", "scale_grad_by_freq", "sparse", "other", "out_features", "start_dim", "end_dim", "dim", "chunks"}
+    | {"split_size", "split_sizes", "scalar", "weight", "bias"}
+)
+"""Arguments that say nothing beyond the result's type in evaluation, or that every handler of theirs reads by another way."""
+
+
 def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [v for item in value for v in _flat(item)]
@@ -427,14 +500,25 @@ def _plain(value: Any) -> Any:
 
 
 def _type(value: Any) -> TensorType:
-    shape, axis = [], None
+    shape: list[int] = []
+    growing: list[int] = []
     for i, size in enumerate(value.shape):
         one = int(_at_one(size))
         if isinstance(size, torch.SymInt) and size.node.expr.free_symbols:
             two = int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 2)))
-            axis = i if two == 2 * one else axis
+            growing += [i] if two != one else []
         shape.append(one)
-    return TensorType(shape=tuple(shape), batch_axis=axis)
+    if len(growing) > 1:
+        raise UnsupportedError(
+            f"a value of shape {[str(s) for s in value.shape]} grows with the batch along {len(growing)} axes, so the inputs' "
+            "first axis is no batch of independent samples; put the batch first (batch_first=True)"
+        )
+    return TensorType(shape=tuple(shape), batch_axis=growing[0] if growing else None)
+
+
+def _numpy(value: torch.Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+    value = value.detach().cpu()
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
 
 
 def _attribute(module: torch.nn.Module, dotted: str) -> torch.Tensor:

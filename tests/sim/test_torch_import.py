@@ -230,3 +230,104 @@ def test_meta_tensors_are_priced_without_being_allocated():
     network = from_module(module, inputs)
     assert network_macs(network) == 2 * 4096 * 16384
     assert all(o.weights is None for layer in network.layers for o in layer.parameters)
+
+
+class ViewWrite(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        y.view(-1, 3).add_(1)
+        return y + 1
+
+
+class DetachedWrite(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        F.dropout(y, 0.5, self.training).mul_(3)
+        return y
+
+
+@pytest.mark.parametrize("module", [ViewWrite(), DetachedWrite()], ids=["view", "dropout"])
+def test_a_write_in_place_through_a_view_is_refused(module):
+    with pytest.raises(UnsupportedError, match="writes in place into a tensor that is read later through another view"):
+        from_module(module.eval(), (torch.randn(2, 3),))
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("n", torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.n.add_(1)
+
+
+def test_the_users_buffers_are_not_written():
+    module = Counter()
+    network = from_module(module, (torch.randn(2, 3),))
+    pj.run(network, torch.zeros(1, 3))
+    assert float(module.n) <= 1  # torch.export itself may run the program once; reading it again must not
+
+
+UNREAD = {
+    "own statistics": nn.BatchNorm2d(3, track_running_stats=False),
+    "rounding": type("Floor", (nn.Module,), {"forward": lambda self, x: torch.div(x, 3.0, rounding_mode="floor")})(),
+    "threshold": nn.Softplus(threshold=1),
+    "fractional scale": nn.Upsample(scale_factor=1.75, mode="bilinear"),
+}
+
+
+@pytest.mark.parametrize("module", UNREAD.values(), ids=UNREAD)
+def test_an_argument_nobody_reads_makes_the_operator_unknown(module):
+    network = from_module(module.eval(), (torch.randn(2, 3, 10, 10),))
+    assert len(network.unsupported) == 1
+    assert network.unsupported[0].reason != "no such operator here"
+    assert [layer.op for layer in network.layers] == [Op.OPAQUE]
+
+
+def test_inputs_whose_first_axis_is_no_batch_are_refused():
+    module = nn.MultiheadAttention(32, 4)  # its default: sequence first
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend = module
+
+        def forward(self, x):
+            return self.attend(x, x, x)[0]
+
+    with pytest.raises(
+        UnsupportedError, match=r"grows with the batch along 2 axes.*put the batch first \(batch_first=True\)"
+    ):
+        from_module(Wrapped().eval(), (torch.randn(10, 2, 32),))
+
+
+def test_a_network_fixed_to_its_examples_batch_takes_no_other():
+    class Star(nn.Module):
+        def forward(self, x, y):
+            return x.sum(0, keepdim=True) + y
+
+    network = from_module(Star(), (torch.randn(3, 4), torch.randn(1, 4)))
+    assert "exported for one batch: counts are for the batch of its example" in network.notes
+    with pytest.raises(InputError, match="is fixed to the batch of its example, so --batch 2 means nothing"):
+        pj.evaluate(network, "edge-16x16", batch=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_run_in_float32(dtype):
+    module = nn.Linear(4, 3).to(dtype)
+    x = torch.randn(2, 4)
+    network = from_module(module, (x.to(dtype),))
+    torch.testing.assert_close(pj.run(network, x.double().numpy()), module.float()(x), rtol=1e-4, atol=1e-4)
+    pj.evaluate(network, "edge-16x16")
+
+
+def test_an_archive_that_leaves_more_than_the_batch_open_is_refused(tmp_path):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    sizes = {2: torch.export.Dim("height", min=8, max=64)}
+    torch.export.save(
+        torch.export.export(module, (torch.randn(2, 1, 16, 16),), dynamic_shapes=(sizes,)), tmp_path / "open.pt2"
+    )
+    with pytest.raises(
+        InputError, match=r"open: input 'input' leaves axis 2 open; only the batch \(axis 0\) may be open"
+    ):
+        pj.load(tmp_path / "open.pt2")
