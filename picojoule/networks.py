@@ -7,6 +7,7 @@ be trained and compressed. ONNX and CSV are read without torch.
 import contextlib
 import importlib.util
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from picojoule.sim.passes import fold_batch_norm
 if TYPE_CHECKING:
     import torch
 
+_LARGEST_EXAMPLE = 1 << 28
+"""Elements of an example input: 1 GiB of float32, made when a Python file returns none."""
 Shapes = Mapping[str | None, tuple[int, ...]]
 
 
@@ -203,6 +206,8 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
             f"{path}: {attribute}() must return a torch.nn.Module or (Module, example inputs), got {type(made).__name__}"
         )
     if shapes:
+        if any(math.prod(shape) > _LARGEST_EXAMPLE for shape in shapes.values()):
+            raise InputError(f"--input-shape asks for more than {_LARGEST_EXAMPLE} elements; check the sizes")
         inputs = tuple(torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes.values())
     if inputs is None:
         raise InputError(

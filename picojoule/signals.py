@@ -125,7 +125,10 @@ def _step_down(
         if count not in held:
             keep = np.ones(coupling.count, dtype=np.bool_)
             keep[list(groups[len(groups) - count :])] = False
-            held[count] = baseline - price(prune_network(network, keep, coupling))
+            try:
+                held[count] = baseline - price(prune_network(network, keep, coupling))
+            except InputError:  # some other layer (one branch of a concat) would keep no channel: the search ends here
+                held[count] = held[max(held)]
         return held[count]
 
     near, far = max(1, len(groups) // 8), min(most, max(1, len(groups) // 4))

@@ -122,6 +122,8 @@ class SystolicArray:
 
         """
         check_evaluation(network, batch, allow_unsupported)
+        if chips is not None and chips < 1:
+            raise InputError(f"chips must be at least 1, got {chips}")
         if mapping == "search":
             raise UnsupportedError("systolic arrays cannot search mappings yet; use --mapping default")
         if mapping != "default":

@@ -185,6 +185,8 @@ def _parameters(call: "Call", kind: ActivationKind) -> dict[str, float]:
 
 
 def clip(call: "Call") -> Operand:
+    if any(isinstance(call.arguments.get(key), torch.fx.Node) for key in ("min", "max", "min_val", "max_val")):
+        return call.reader._opaque(call, call.node.meta["val"], "a bound that is computed")  # type: ignore[no-any-return]
     low = call.value("min_val", call.value("min"))
     high = call.value("max_val", call.value("max"))
     attributes = at.ActivationAttributes(

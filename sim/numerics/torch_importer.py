@@ -348,7 +348,8 @@ class _Reader:
         call = Call(self, node, name)
         before = len(self.builder.layers)
         self.env[node] = handler(call) if handler else self._opaque(call, value)
-        if unread := call.unread() if handler else "":
+        refused = len(self.builder.layers) > before and self.builder.layers[-1].op is Op.OPAQUE
+        if unread := call.unread() if handler and not refused else "":
             del self.builder.layers[before:]  # what the handler made leaves that argument out
             self.env[node] = self._opaque(call, value, f"its argument {unread} is not understood")
         if name.endswith("_") and not name.startswith("_") and isinstance(node.args[0], fx.Node):
