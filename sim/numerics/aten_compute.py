@@ -11,7 +11,7 @@ from picojoule.sim.attributes import ElementwiseKind as Ew
 from picojoule.sim.ir import Operand, OperandKind
 
 if TYPE_CHECKING:
-    from picojoule.sim.numerics.torch_importer import Call
+    from picojoule.sim.numerics.torch_calls import Call
 
 Handler = Callable[["Call"], Any]
 

@@ -8,7 +8,7 @@ from picojoule.sim.ir import Operand
 from picojoule.sim.numerics.aten_compute import Handler
 
 if TYPE_CHECKING:
-    from picojoule.sim.numerics.torch_importer import Call
+    from picojoule.sim.numerics.torch_calls import Call
 
 
 def pool(kind: PoolKind, rank: int) -> Handler:

@@ -13,16 +13,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx
 
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
-from picojoule.sim.builder import NetworkBuilder, as_operand
+from picojoule.sim.builder import NetworkBuilder
 from picojoule.sim.errors import InputError, PicojouleError, UnsupportedError
 from picojoule.sim.ir import Network, Operand, OperandKind, TensorType
 from picojoule.sim.numerics.aten import HANDLERS, IGNORED
+from picojoule.sim.numerics.torch_calls import (
+    Call,
+    flattened,
+    module_path,
+    operator_name,
+    size_at_one,
+    source_of,
+    tensor_of,
+    tensor_type,
+    to_numpy,
+)
 from picojoule.sim.weights import Weights
 
 _MAX_BATCH = 1024
@@ -59,7 +69,7 @@ def from_module(
         torch.backends.mha.set_fastpath_enabled(fastpath)
         for m, mode in modes.items():
             m.training = mode
-    reader = _Reader(lambda key: _attribute(module, key), program, name or type(module).__name__, weights)
+    reader = Reader(lambda key: tensor_of(module, key), program, name or type(module).__name__, weights)
     if not batched:
         reader.builder.note(_FIXED_BATCH)
     return reader.read()
@@ -67,7 +77,7 @@ def from_module(
 
 def from_program(program: torch.export.ExportedProgram, *, name: str, weights: str = "file") -> Network:
     """Return the network of an exported program, with the weights it carries."""
-    return _Reader(lambda key: program.state_dict[key], program, name, weights).read()
+    return Reader(lambda key: program.state_dict[key], program, name, weights).read()
 
 
 _FIXED_BATCH = "exported for one batch: counts are for the batch of its example"
@@ -142,7 +152,7 @@ def _explained(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], error:
     )
 
 
-class _Reader:
+class Reader:
     """Walks an exported graph once; `env` maps graph nodes to operands (or lists of them)."""
 
     def __init__(
@@ -167,6 +177,7 @@ class _Reader:
         self.weights = weights
 
     def read(self) -> Network:
+        """Return the network of the program."""
         self._check_symbols()
         self._check_writes()
         for node in self.program.graph.nodes:
@@ -175,7 +186,7 @@ class _Reader:
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
-                results = [self.operand(n) for n in _flat(node.args[0]) if isinstance(n, fx.Node)]
+                results = [self.operand(n) for n in flattened(node.args[0]) if isinstance(n, fx.Node)]
                 return self.builder.finish(
                     [r for r in results if r.kind is OperandKind.ACTIVATION], weights=self.weights
                 )
@@ -201,20 +212,24 @@ class _Reader:
         memory: dict[fx.Node, int] = {}
         for node in nodes:
             value = node.meta.get("val")
-            if node.op == "call_function" and _op_name(node.target) in IGNORED and isinstance(node.args[0], fx.Node):
+            if (
+                node.op == "call_function"
+                and operator_name(node.target) in IGNORED
+                and isinstance(node.args[0], fx.Node)
+            ):
                 memory[node] = memory.get(node.args[0], -1 - place[node])  # hands its argument on in evaluation
             elif isinstance(value, torch.Tensor):
                 memory[node] = value.untyped_storage()._cdata
         for write in nodes:
-            name = _op_name(write.target) if write.op == "call_function" else ""
+            name = operator_name(write.target) if write.op == "call_function" else ""
             if not name.endswith("_") or name.startswith("_") or not isinstance(write.args[0], fx.Node):
                 continue
             same = [n for n in nodes if memory.get(n) == memory.get(write.args[0]) and place[n] < place[write]]
             late = [n for n in same if n is not write.args[0] and any(place[u] > place[write] for u in n.users)]
             if late:
                 raise UnsupportedError(
-                    f"{self.builder.name}: {name} at {_source(write, _module_path(write))} writes in place into a tensor that is "
-                    "read later through another view of it; use the operator without the underscore"
+                    f"{self.builder.name}: {name} at {source_of(write, module_path(write))} writes in place into a tensor that "
+                    "is read later through another view of it; use the operator without the underscore"
                 )
 
     # --- values -----------------------------------------------------------------------------------------------------
@@ -233,7 +248,7 @@ class _Reader:
 
     def type_of(self, node: fx.Node) -> TensorType:
         """Return a node's type: sizes for one sample and the axis that grows with the batch."""
-        return _type(node.meta["val"])
+        return tensor_type(node.meta["val"])
 
     def operand(self, node: Any) -> Operand:
         """Return the operand for a node or a Python number."""
@@ -257,11 +272,11 @@ class _Reader:
         trained = any(s.name in self.trained for s in sources)
         kind = OperandKind.PARAMETER if trained else OperandKind.CONSTANT
         name = self.targets.get(node.name) or self._folded_name(node, sources)
-        shape = _type(value).shape
+        shape = tensor_type(value).shape
         on_meta = any(self.fixed[s]().is_meta for s in sources)
-        handle = None if on_meta else Weights(shape=shape, load=lambda: _numpy(origin()), origin=origin)
+        handle = None if on_meta else Weights(shape=shape, load=lambda: to_numpy(origin()), origin=origin)
         made = Operand(kind=kind, name=name, type=TensorType(shape=shape), weights=handle)
-        grows = _type(value)
+        grows = tensor_type(value)
         if grows.batch_axis is not None:  # made for the batch, such as an initial state of zeros
             (made,) = self.builder.add(Op.EXPAND, [made], at.ExpandAttributes(), name=f"{node.name}", types=[grows])
         self.env[node] = made
@@ -270,7 +285,7 @@ class _Reader:
     def _folded_name(self, node: fx.Node, sources: Sequence[fx.Node]) -> str:
         """Return a name such as `conv1.weight` for a computed parameter: its user's module and its original's leaf."""
         for user in node.users:
-            path = _module_path(user)
+            path = module_path(user)
             if path:
                 position = [i for i, a in enumerate(user.args) if a is node]
                 leaf = {1: "weight", 2: "bias"}.get(position[0] if position else 0, node.name)
@@ -302,9 +317,9 @@ class _Reader:
                 return self.fixed[current]()
             value = current.meta.get("val")
             if isinstance(value, torch.SymInt | int | float | bool):
-                return _at_one(value)
+                return size_at_one(value)
             args = fx.node.map_arg(current.args, compute)
-            if _op_name(current.target).endswith("_") and args and isinstance(args[0], torch.Tensor):
+            if operator_name(current.target).endswith("_") and args and isinstance(args[0], torch.Tensor):
                 args = (args[0].clone(), *args[1:])  # never write into the user's own buffers
             kwargs = fx.node.map_arg(current.kwargs, compute)
             assert callable(current.target)
@@ -340,7 +355,7 @@ class _Reader:
         if self._is_fixed(node):
             self.fixed[node] = self.origin(node)
             return
-        name = _op_name(target)
+        name = operator_name(target)
         if name in IGNORED:
             self.env[node] = self.operand(node.args[0])
             return
@@ -358,202 +373,6 @@ class _Reader:
     def _opaque(self, call: "Call", value: Any, reason: str = "no such operator here") -> Any:
         operands = [self.operand(n) for n in call.node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
         several = isinstance(value, list | tuple)
-        types = [_type(v) for v in (value if several else [value]) if isinstance(v, torch.Tensor)]
+        types = [tensor_type(v) for v in (value if several else [value]) if isinstance(v, torch.Tensor)]
         made = self.builder.opaque(call.name, operands, types, name=call.layer_name, source=call.source, reason=reason)
         return list(made) if several else made[0]
-
-
-class Call:
-    """One call in the exported graph, with its arguments by name."""
-
-    def __init__(self, reader: _Reader, node: fx.Node, name: str) -> None:
-        self.reader = reader
-        self.node = node
-        self.name = name
-        self.arguments = _bind(node)
-        self._read: set[str] = set()
-        path, leaf = _module_path(node), _is_leaf(node)
-        bare = name.split(".")[0].rstrip("_")
-        self.layer_name = path if path and leaf else f"{path}.{bare}" if path else bare
-        self.source = _source(node, path)
-
-    def operand(self, key: str) -> Operand:
-        """Return the operand of an argument."""
-        self._read.add(key)
-        return self.reader.operand(self.arguments[key])
-
-    def has(self, key: str) -> bool:
-        """Whether an argument is given and not None."""
-        self._read.add(key)
-        return self.arguments.get(key) is not None
-
-    def unread(self) -> str:
-        """Return `name=value` of an argument that matters and that the handler did not look at, or an empty string."""
-        schema = getattr(self.node.target, "_schema", None)
-        for argument in schema.arguments if schema is not None else ():
-            given = self.arguments.get(argument.name)
-            plain = argument.default_value if argument.has_default_value() else None
-            harmless = given is None or given is False or given == plain or argument.name in _WITHOUT_EFFECT
-            if argument.name not in self._read and not harmless:
-                return f"{argument.name}={_plain(given)}"
-        return ""
-
-    def operands(self, key: str) -> list[Operand]:
-        """Return the operands of a list argument."""
-        self._read.add(key)
-        return [self.reader.operand(n) for n in self.arguments[key]]
-
-    def value(self, key: str, default: Any = None) -> Any:
-        """Return a plain argument, with sizes for one sample."""
-        self._read.add(key)
-        found = self.arguments.get(key, default)
-        return _plain(default if found is None else found)
-
-    def ints(self, key: str, count: int, default: int | None = None) -> tuple[int, ...]:
-        """Return an argument of `count` integers (one number is repeated, an empty list takes the default)."""
-        found = self.value(key, default)
-        values = [found] if isinstance(found, int) else list(found)
-        values = values or [default]
-        return tuple(int(v) for v in (values * count if len(values) == 1 else values))
-
-    @property
-    def types(self) -> list[TensorType]:
-        """The types of the results."""
-        value = self.node.meta["val"]
-        return [_type(v) for v in value] if isinstance(value, list | tuple) else [_type(value)]
-
-    def add(
-        self,
-        op: Op,
-        operands: Sequence[Operand],
-        attributes: at.Attributes,
-        *,
-        suffix: str = "",
-        types: Sequence[TensorType] | None = None,
-    ) -> tuple[Operand, ...]:
-        """Add a layer for this call; without `types` the result has this call's types."""
-        name = f"{self.layer_name}.{suffix}" if suffix else self.layer_name
-        return self.reader.builder.add(
-            op, operands, attributes, name=name, source=self.source, types=types if types is not None else self.types
-        )
-
-    def one(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes) -> Operand:
-        """Add a layer with this call's single result."""
-        return self.add(op, operands, attributes)[0]
-
-    def inner(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes, suffix: str) -> Operand:
-        """Add a layer whose result is an intermediate of this call (its type is inferred)."""
-        return self.reader.builder.add(
-            op, operands, attributes, name=f"{self.layer_name}.{suffix}", source=self.source
-        )[0]
-
-    def constant(self, suffix: str, make: Callable[[], torch.Tensor]) -> Operand:
-        """Return an operand for a fixed tensor of this call."""
-        return self.reader._constant(f"{self.layer_name}.{suffix}", make)
-
-
-_WITHOUT_EFFECT = frozenset(
-    {"self", "input", "dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "momentum"}
-    | {"cudnn_enabled", "cudnn_enable", "train", "p", "dropout_p", "implicit", "size", "shape", "sizes", "output_size"}
-    | {"padding_idx", "scale_grad_by_freq", "sparse", "other", "out_features", "start_dim", "end_dim", "dim", "chunks"}
-    | {"split_size", "split_sizes", "scalar", "weight", "bias"}
-)
-"""Arguments that say nothing beyond the result's type in evaluation, or that every handler of theirs reads by another way."""
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [v for item in value for v in _flat(item)]
-    return list(value.values()) if isinstance(value, dict) else [value]
-
-
-def _op_name(target: Any) -> str:
-    """Return `conv2d`, `add_`, ... for aten operators and `namespace::name` for others."""
-    packet = str(getattr(target, "_schema", target)).split("(")[0]
-    namespace, _, rest = packet.partition("::")
-    return rest.split(".")[0] if namespace == "aten" else packet
-
-
-def _bind(node: fx.Node) -> dict[str, Any]:
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {str(i): a for i, a in enumerate(node.args)}
-    bound = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
-    bound.update((schema.arguments[i].name, value) for i, value in enumerate(node.args))
-    bound.update(node.kwargs)
-    return bound
-
-
-def _at_one(value: Any) -> Any:
-    """Return a symbolic size for a batch of one; plain values as they are."""
-    if isinstance(value, torch.SymInt):
-        expression = value.node.expr
-        return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, fx.Node):
-        return _at_one(value.meta.get("val"))
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return _at_one(value)
-
-
-def _type(value: Any) -> TensorType:
-    shape: list[int] = []
-    growing: list[int] = []
-    for i, size in enumerate(value.shape):
-        one = int(_at_one(size))
-        if isinstance(size, torch.SymInt) and size.node.expr.free_symbols:
-            two = int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 2)))
-            growing += [i] if two != one else []
-        shape.append(one)
-    if len(growing) > 1:
-        raise UnsupportedError(
-            f"a value of shape {[str(s) for s in value.shape]} grows with the batch along {len(growing)} axes, so the inputs' "
-            "first axis is no batch of independent samples; put the batch first (batch_first=True)"
-        )
-    return TensorType(shape=tuple(shape), batch_axis=growing[0] if growing else None)
-
-
-def _numpy(value: torch.Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-    value = value.detach().cpu()
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
-
-
-def _attribute(module: torch.nn.Module, dotted: str) -> torch.Tensor:
-    owner, _, leaf = dotted.rpartition(".")
-    found = getattr(module.get_submodule(owner), leaf)
-    assert isinstance(found, torch.Tensor)
-    return found
-
-
-def _stack(node: fx.Node) -> list[tuple[str, Any]]:
-    stack = node.meta.get("nn_module_stack") or {}
-    return [entry for entry in stack.values() if "_empty_nn_module_stack" not in entry[0]]
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = _stack(node)
-    return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
-
-
-_CONTAINERS = ("Sequential", "ModuleList", "MultiheadAttention", "Transformer", "LSTM", "GRU", "RNN")
-
-
-def _is_leaf(node: fx.Node) -> bool:
-    stack = _stack(node)
-    if not stack:
-        return False
-    kind = str(stack[-1][1])
-    return "torch.nn.modules" in kind and not any(word in kind for word in _CONTAINERS)
-
-
-def _source(node: fx.Node, path: str) -> str:
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    users = [f"{f.rpartition('/')[2]}:{n}" for f, n in lines if "/torch/" not in f]
-    return f"{path} ({users[-1]})" if users and path else path or (users[-1] if users else node.name)
-
-
-__all__ = ["Call", "as_operand", "from_module"]

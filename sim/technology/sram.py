@@ -142,7 +142,7 @@ def sram_energy_pj(
     if kind not in ("read", "write"):
         raise InputError(unknown_choice("SRAM access", kind, ["read", "write"]))
     port = _port(port_bits)
-    lanes = np.ceil(port / _LANE_BITS)
+    lanes = np.maximum(1.0, port / _LANE_BITS)  # part of a lane costs its part: energy grows smoothly with width
     lane_kib = np.clip(_capacity(capacity_kib) / lanes, _SMALLEST_KIB, _BANK_KIB)
     return lanes * _value(kind, lane_kib, port / lanes, node_nm, _cell(cell))
 
