@@ -108,7 +108,9 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
         for r in rows
     ]
     axes = plot_front(points, X, names=True)
-    axes.set_title(f"{recipe.network} on {recipe.data}: accuracy under each accelerator's own arithmetic (bars: 95 %)")
+    axes.set_title(
+        f"{recipe.network} on {recipe.data} under each accelerator's arithmetic (bars: 95 %)", fontsize="medium"
+    )
     save(axes, folder / "pareto.png")
     front = front_rows(points, X)
     best = {}
