@@ -52,3 +52,10 @@ def test_gradient_descent_on_it_alone_shrinks_the_cost(module):
 def test_a_metric_without_a_price_is_refused(module):
     with pytest.raises(InputError, match="penalty knows the metrics energy_pj, "):
         pj.penalty(module, example_inputs("dscnn-fashion"), "edge-16x16", metric="area_mm2")
+
+
+def test_prices_follow_the_inputs_size(module):
+    small, large = (torch.zeros(2, 1, size, size) for size in (28, 56))
+    first = float(pj.penalty(module, small, "edge-16x16").detach())
+    assert float(pj.penalty(module, large, "edge-16x16").detach()) > 2 * first
+    assert float(pj.penalty(module, small, "edge-16x16").detach()) == pytest.approx(first)
