@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +42,18 @@ def pricing(repeats: int) -> dict[str, float]:
     return found
 
 
+def start_up(repeats: int) -> dict[str, float]:
+    """Start the command line in a fresh process for its help."""
+
+    def helped() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "picojoule", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return {"picojoule --help, CPU s": min(helped() for _ in range(repeats))}
+
+
 def crossbars(repeats: int) -> dict[str, float]:
     """Compare a ResNet-20-like layer on crossbars with a plain float32 product."""
     rng = np.random.default_rng(0)
@@ -63,7 +78,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     given = parser.parse_args()
-    found = {**pricing(given.repeats), **crossbars(given.repeats)}
+    found = {**start_up(given.repeats), **pricing(given.repeats), **crossbars(given.repeats)}
     if given.format == "json":
         print(json.dumps(found, indent=1))
     else:

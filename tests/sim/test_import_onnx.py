@@ -1,7 +1,6 @@
 import csv
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,11 +114,7 @@ def test_filled_weights_are_never_allocated_and_noted():
     assert net.notes == ("36 weight tensors of the file are one repeated number, not trained values",)
 
 
-def test_import_is_fast_and_needs_no_torch():
-    load_onnx(LIGHT / "light_squeezenet.onnx")
-    start = time.process_time()
-    load_onnx(LIGHT / "light_resnet50.onnx")
-    assert time.process_time() - start < 0.5
+def test_import_needs_no_torch():
     code = (
         "import sys; from pathlib import Path; from picojoule.sim.importers.onnx_graph import load_onnx; "
         "from picojoule.sim.importers.scalesim_csv import load_csv; "
