@@ -28,10 +28,17 @@ class Op(StrEnum):
     EXPAND = "expand"
     RESIZE = "resize"
     EMBEDDING = "embedding"
+    RECURRENT = "recurrent"
+    QUANTIZE = "quantize"
+    GATHER = "gather"
+    SCATTER = "scatter"
+    SORT = "sort"
+    CUMULATIVE = "cumulative"
+    GRID_SAMPLE = "grid_sample"
     OPAQUE = "opaque"
 
 
-MAC_OPS = frozenset({Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV})
+MAC_OPS = frozenset({Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV, Op.RECURRENT})
 """Operators made of multiply-accumulates."""
 VIEW_OPS = frozenset({Op.RESHAPE})
 """Operators that only rename elements in memory order: they move nothing."""
@@ -132,7 +139,7 @@ class NormAttributes:
 
 
 class ActivationKind(StrEnum):
-    """Unary non-linear functions; `alpha` and `beta` carry the parameters a kind has (clip: low and high)."""
+    """Unary non-linear functions; `alpha` and `beta` carry the parameters a kind has."""
 
     RELU = "relu"
     CLIP = "clip"
@@ -149,11 +156,20 @@ class ActivationKind(StrEnum):
     SOFTPLUS = "softplus"
     MISH = "mish"
     ERF = "erf"
+    CELU = "celu"
+    SOFTSIGN = "softsign"
+    LOG_SIGMOID = "log_sigmoid"
+    THRESHOLD = "threshold"
+    SOFT_SHRINK = "soft_shrink"
+    HARD_SHRINK = "hard_shrink"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationAttributes:
-    """Clip: alpha = low, beta = high. Hard sigmoid: max(0, min(1, alpha x + beta)). Leaky ReLU, ELU, softplus: alpha."""
+    """Clip: alpha = low, beta = high. Hard sigmoid: max(0, min(1, alpha x + beta)). Leaky ReLU, ELU, CELU, softplus: alpha.
+
+    Threshold: x where x > alpha, else beta. Soft and hard shrink: alpha is lambda, half the width of the dead zone.
+    """
 
     kind: ActivationKind
     alpha: float | None = None
@@ -191,10 +207,29 @@ class ElementwiseKind(StrEnum):
     CEIL = "ceil"
     SIN = "sin"
     COS = "cos"
+    TAN = "tan"
+    ASIN = "asin"
+    ACOS = "acos"
+    ATAN = "atan"
+    SINH = "sinh"
+    COSH = "cosh"
+    ASINH = "asinh"
+    ACOSH = "acosh"
+    ATANH = "atanh"
+    LOG1P = "log1p"
+    EXPM1 = "expm1"
+    TRUNC = "trunc"
+    MOD = "mod"
+    FMOD = "fmod"
+    FLOOR_DIVIDE = "floor_divide"
     NOT = "not"
     AND = "and"
     OR = "or"
+    XOR = "xor"
+    IS_NAN = "is_nan"
+    IS_INF = "is_inf"
     EQUAL = "equal"
+    NOT_EQUAL = "not_equal"
     LESS = "less"
     GREATER = "greater"
     LESS_EQUAL = "less_equal"
@@ -206,7 +241,7 @@ class ElementwiseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementwiseAttributes:
-    """Kind of the operation; `dtype` is the target type of a cast."""
+    """Kind of the operation; `dtype` is the target type of a cast. `mod` has the divisor's sign, `fmod` the dividend's."""
 
     kind: ElementwiseKind
     dtype: str | None = None
@@ -220,11 +255,13 @@ class ReduceKind(StrEnum):
     MAX = "max"
     MIN = "min"
     PROD = "prod"
+    ARGMAX = "argmax"
+    ARGMIN = "argmin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceAttributes:
-    """Reduction over `axes` (non-negative)."""
+    """Reduction over `axes` (non-negative). The arg kinds take one axis and return the index of its first extreme value."""
 
     kind: ReduceKind
     axes: Ints
@@ -258,7 +295,7 @@ class SliceAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PadAttributes:
-    """Constant, edge or reflect padding, one (begin, end) pair per axis."""
+    """Constant, edge, reflect or wrap (circular) padding, one (begin, end) pair per axis."""
 
     begin: Ints
     end: Ints
@@ -285,11 +322,17 @@ class ExpandAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeAttributes:
-    """Spatial resampling to the result's type. `coordinates`: asymmetric, half_pixel or align_corners."""
+    """Spatial resampling to the result's type. `mode`: nearest, linear or cubic (with `cubic_a`).
+
+    `coordinates`: asymmetric, half_pixel or align_corners. `scales`, one per axis, place the samples where the source states
+    them; empty means the ratio of the sizes.
+    """
 
     mode: str
     coordinates: str = "half_pixel"
     nearest_rounding: str = "floor"
+    scales: tuple[float, ...] = ()
+    cubic_a: float = -0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +340,129 @@ class EmbeddingAttributes:
     """table.take(indices, axis); operands are table, indices."""
 
     axis: int = 0
+
+
+class RecurrentKind(StrEnum):
+    """Cells of a recurrent layer."""
+
+    LSTM = "lstm"
+    GRU = "gru"
+    RNN_TANH = "rnn_tanh"
+    RNN_RELU = "rnn_relu"
+
+
+GATES = {RecurrentKind.LSTM: 4, RecurrentKind.GRU: 3, RecurrentKind.RNN_TANH: 1, RecurrentKind.RNN_RELU: 1}
+"""Products of the hidden state per cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentAttributes:
+    """One direction of one recurrent layer, after its input has been multiplied (which is a linear layer of its own).
+
+    Operands: gates, recurrent weight [gates * hidden, hidden][, recurrent bias [gates * hidden]][, h][, c].
+    `gates` holds W x + b for every step, [time, batch, gates * hidden] for `time_axis` 0, [batch, time, ...] for 1. The
+    states h and c, [batch, hidden], come with `has_state` (c for LSTM only); they start at zero without it.
+    Results: y of every step, last h, and for LSTM last c. Gates in the order of torch: LSTM input, forget, cell, output; GRU
+    reset, update, new. `reset_after`: GRU applies its reset gate to the product R h + b (torch, cuDNN), not to h before it.
+    `reverse` runs from the last step to the first.
+    """
+
+    kind: RecurrentKind
+    hidden: int
+    time_axis: int = 0
+    reverse: bool = False
+    has_bias: bool = False
+    has_state: bool = False
+    reset_after: bool = True
+
+
+class QuantizeKind(StrEnum):
+    """Between real values and integer codes."""
+
+    QUANTIZE = "quantize"
+    DEQUANTIZE = "dequantize"
+    FAKE = "fake"
+    DYNAMIC = "dynamic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeAttributes:
+    """Operands: x, scale[, zero point], one number each or one per element of `axis`.
+
+    Quantize: code = clamp(round half even(x / scale) + zero point, low, high). Dequantize: (code - zero point) * scale.
+    Fake: both, one after the other. Dynamic (operand x only) takes the scale from the values as ONNX
+    DynamicQuantizeLinear does; results: codes, scale, zero point. The first three cost nothing: whoever writes a value writes
+    it in the format it is stored in.
+    """
+
+    kind: QuantizeKind
+    low: int
+    high: int
+    axis: int | None = None
+    has_zero_point: bool = False
+
+
+class GatherKind(StrEnum):
+    """How indices address elements."""
+
+    ELEMENTS = "elements"
+    ND = "nd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherAttributes:
+    """Operands: data, indices; as ONNX GatherElements (along `axis`) or GatherND (after `batch_axes` leading axes)."""
+
+    kind: GatherKind
+    axis: int = 0
+    batch_axes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatterAttributes:
+    """Operands: data, indices, updates; as ONNX ScatterElements or ScatterND. `reduction`: none, add, mul, max or min."""
+
+    kind: GatherKind
+    axis: int = 0
+    reduction: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortAttributes:
+    """The first `count` values in sorted order along `axis`; results: values, indices."""
+
+    axis: int
+    count: int
+    largest: bool = True
+
+
+class CumulativeKind(StrEnum):
+    """Running totals."""
+
+    SUM = "sum"
+    PROD = "prod"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CumulativeAttributes:
+    """Running sum or product along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end."""
+
+    kind: CumulativeKind
+    axis: int
+    exclusive: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSampleAttributes:
+    """Operands: x [batch, channel, *space], grid [batch, *space out, rank] of coordinates from -1 to 1.
+
+    `mode`: linear, nearest or cubic; `padding`: zeros, border or reflection.
+    """
+
+    mode: str = "linear"
+    padding: str = "zeros"
+    align_corners: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,5 +492,12 @@ Attributes = (
     | ExpandAttributes
     | ResizeAttributes
     | EmbeddingAttributes
+    | RecurrentAttributes
+    | QuantizeAttributes
+    | GatherAttributes
+    | ScatterAttributes
+    | SortAttributes
+    | CumulativeAttributes
+    | GridSampleAttributes
     | OpaqueAttributes
 )

@@ -13,6 +13,7 @@ from picojoule.sim import attributes as at
 from picojoule.sim import shapes
 from picojoule.sim.attributes import Op
 from picojoule.sim.errors import InputError
+from picojoule.sim.formats import NumberFormat
 from picojoule.sim.ir import Layer, Network, Operand, OperandKind, Result, TensorType, Unsupported, check_network
 from picojoule.sim.weights import Weights, from_array
 
@@ -46,8 +47,8 @@ class NetworkBuilder:
         self.layers: list[Layer] = []
         self.notes: list[str] = []
         self.unsupported: list[Unsupported] = []
-        self._layer_names: set[str] = set()
-        self._value_names: set[str] = set()
+        self._layer_names: dict[str, int] = {}
+        self._value_names: dict[str, int] = {}
 
     def input(self, name: str, kind: TensorType) -> Operand:
         """Declare a network input."""
@@ -70,8 +71,9 @@ class NetworkBuilder:
         source: str = "",
         types: Sequence[TensorType] | None = None,
         value_names: Sequence[str] | None = None,
+        formats: Sequence[NumberFormat | None] | None = None,
     ) -> tuple[Operand, ...]:
-        """Add a layer and return operands for its results.
+        """Add a layer and return operands for its results, which are stored in `formats` where the source says so.
 
         Raises:
             InputError: if the operands do not fit each other, or `types` contradicts the inferred shapes.
@@ -92,7 +94,8 @@ class NetworkBuilder:
         layer_name = self._unique(name, self._layer_names)
         wanted = value_names or [layer_name if len(types) == 1 else f"{layer_name}:{i}" for i in range(len(types))]
         results = tuple(
-            Result(name=self._unique(n, self._value_names), type=t) for n, t in zip(wanted, types, strict=True)
+            Result(name=self._unique(n, self._value_names), type=t, format=f)
+            for n, t, f in zip(wanted, types, formats or [None] * len(types), strict=True)
         )
         self.layers.append(
             Layer(
@@ -125,6 +128,17 @@ class NetworkBuilder:
         )
         return made
 
+    def discard(self, count: int) -> None:
+        """Drop the layers after the first `count`, and what they recorded, as if they had never been added."""
+        dropped = self.layers[count:]
+        del self.layers[count:]
+        gone = {layer.name for layer in dropped}
+        for layer in dropped:
+            self._free(layer.name, self._layer_names)
+            for result in layer.results:
+                self._free(result.name, self._value_names)
+        self.unsupported = [u for u in self.unsupported if u.layer not in gone]
+
     def finish(self, outputs: Sequence[Operand], *, weights: str = "file") -> Network:
         """Return the checked, frozen network."""
         network = Network(
@@ -147,13 +161,22 @@ class NetworkBuilder:
         return as_operand(made)
 
     @staticmethod
-    def _unique(name: str, taken: set[str]) -> str:
-        candidate, i = name, 1
+    def _unique(name: str, taken: dict[str, int]) -> str:
+        """Return the name, or with the first suffix that is free; `taken` holds the last suffix given to each name."""
+        candidate, i = name, taken.get(name, 1)
         while candidate in taken:
             i += 1
             candidate = f"{name}#{i}"
-        taken.add(candidate)
+        taken[name] = i
+        taken.setdefault(candidate, 1)
         return candidate
+
+    @staticmethod
+    def _free(name: str, taken: dict[str, int]) -> None:
+        taken.pop(name, None)
+        whole = name.rpartition("#")[0]
+        if whole in taken:
+            taken[whole] = 1  # its suffixes are looked through again
 
 
 def infer_types(op: Op, operands: Sequence[Operand], a: at.Attributes) -> list[TensorType] | None:
@@ -188,5 +211,19 @@ def infer_types(op: Op, operands: Sequence[Operand], a: at.Attributes) -> list[T
             return [shapes.transpose(x, a.permutation)]
         case at.EmbeddingAttributes():
             return [shapes.embedding(x, operands[1].type, a.axis)]
+        case at.RecurrentAttributes():
+            return shapes.recurrent(x, operands[1].shape, a)
+        case at.QuantizeAttributes():
+            return shapes.quantize([o.type for o in operands], a)
+        case at.GatherAttributes():
+            return [shapes.gather(x, operands[1].type, a)]
+        case at.ScatterAttributes():
+            return [shapes.scatter(x, operands[1].type, operands[2].type, a)]
+        case at.SortAttributes():
+            return shapes.sort(x, a)
+        case at.CumulativeAttributes():
+            return [x]
+        case at.GridSampleAttributes():
+            return [shapes.grid_sample(x, operands[1].type)]
         case _:
             return None

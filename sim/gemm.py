@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op
+from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op, RecurrentAttributes
 from picojoule.sim.ir import Layer, Network
 
 
@@ -14,13 +14,15 @@ class Gemm:
     Convolution: m = output pixels x batch, n = output channels of a group, k = input channels of a group x window.
     Transposed convolution: m = input pixels x batch, n = output channels of a group x window, k = input channels of a
     group. A batched product: groups = its different right-hand matrices, and
-    products that share one are more rows of it.
+    products that share one are more rows of it. A recurrent layer: m = steps x batch; the rows of one step need the results
+    of the step before, so they come in `steps` turns.
     """
 
     m: int
     n: int
     k: int
     groups: int = 1
+    steps: int = 1
 
     @property
     def macs(self) -> int:
@@ -38,6 +40,8 @@ def gemm_view(layer: Layer, batch: int = 1) -> Gemm | None:
             return Gemm(m=prod(x[:-1]), n=weight[0], k=weight[1])
         case Op.MATMUL:
             return _matmul(layer, batch)
+        case Op.RECURRENT:
+            return _recurrent(layer, batch)
         case _:
             return None
 
@@ -61,6 +65,13 @@ def _matmul(layer: Layer, batch: int) -> Gemm:
     lead = prod(layer.results[0].type.at(batch)) // (m * n)
     matrices = prod(b[:-2])  # different right-hand matrices; products that share one are more rows of it
     return Gemm(m=m * lead // matrices, n=n, k=a[-1], groups=matrices)
+
+
+def _recurrent(layer: Layer, batch: int) -> Gemm:
+    a = layer.attributes
+    assert isinstance(a, RecurrentAttributes)
+    gates, weight = layer.operands[0].type.at(batch), layer.operands[1].shape
+    return Gemm(m=prod(gates[:2]), n=weight[0], k=weight[1], steps=gates[a.time_axis])
 
 
 def layer_macs(layer: Layer, batch: int = 1) -> int:

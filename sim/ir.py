@@ -176,11 +176,11 @@ class Network:
 
     def consumers(self) -> Mapping[str, tuple[Layer, ...]]:
         """Return the layers that read each value, in order; a value that nobody reads is absent."""
-        found: dict[str, tuple[Layer, ...]] = {}
+        found: dict[str, list[Layer]] = {}
         for layer in self.layers:
             for name in dict.fromkeys(o.name for o in layer.activations):
-                found[name] = (*found.get(name, ()), layer)
-        return found
+                found.setdefault(name, []).append(layer)
+        return {name: tuple(layers) for name, layers in found.items()}
 
     def with_layers(self, layers: tuple[Layer, ...]) -> "Network":
         """Return the same network with other layers."""
@@ -197,7 +197,7 @@ def check_network(network: Network) -> None:
     known = {r.name: r.type for r in network.inputs}
     names: set[str] = set()
     for result in network.inputs:
-        _check_sizes(result.type, f"input '{result.name}'")
+        _check_sizes(result.type, f"{network.name}: input '{result.name}'")
     for layer in network.layers:
         where = f"{network.name}: layer '{layer.name}'"
         if layer.name in names:

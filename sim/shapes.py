@@ -220,6 +220,87 @@ def embedding(table: TensorType, indices: TensorType, axis: int) -> TensorType:
     return TensorType(shape=shape, batch_axis=table.batch_axis + shift)
 
 
+def recurrent(gates: TensorType, weight: Ints, a: at.RecurrentAttributes) -> list[TensorType]:
+    """Results of a recurrent layer: y, last h[, last c]."""
+    count = at.GATES[a.kind]
+    if len(gates.shape) != 3 or gates.shape[-1] != count * a.hidden or weight != (count * a.hidden, a.hidden):
+        raise InputError(
+            f"{a.kind} of {a.hidden} units needs gates [.., .., {count * a.hidden}] and a weight "
+            f"{[count * a.hidden, a.hidden]}, got {list(gates.shape)} and {list(weight)}"
+        )
+    if a.time_axis not in (0, 1):
+        raise InputError(f"time runs along axis 0 or 1, got {a.time_axis}")
+    if gates.batch_axis not in (None, 1 - a.time_axis):
+        raise InputError("time steps depend on each other, so the batch cannot run along them")
+    state = TensorType(
+        shape=(gates.shape[1 - a.time_axis], a.hidden), batch_axis=None if gates.batch_axis is None else 0
+    )
+    y = TensorType(shape=(*gates.shape[:2], a.hidden), batch_axis=gates.batch_axis)
+    return [y, state, state] if a.kind is at.RecurrentKind.LSTM else [y, state]
+
+
+def quantize(operands: Sequence[TensorType], a: at.QuantizeAttributes) -> list[TensorType]:
+    """Codes have the shape of the values; a dynamic quantiser also returns scale and zero point."""
+    x = operands[0]
+    if a.kind is at.QuantizeKind.DYNAMIC:
+        return [x, TensorType(shape=()), TensorType(shape=())]
+    for t in operands[1:]:
+        wanted = None if a.axis is None else x.shape[a.axis]
+        if prod(t.shape) != 1 and (wanted is None or t.shape != (wanted,)):
+            raise InputError(f"scale and zero point must be one number or [{wanted}], got {list(t.shape)}")
+    return [x]
+
+
+def gather(data: TensorType, indices: TensorType, a: at.GatherAttributes) -> TensorType:
+    """Gathered elements, or gathered slices."""
+    if a.kind is at.GatherKind.ELEMENTS:
+        if len(data.shape) != len(indices.shape):
+            raise InputError(f"indices {list(indices.shape)} need as many axes as the data {list(data.shape)}")
+        return indices
+    depth, b = (indices.shape[-1] if indices.shape else 0), a.batch_axes
+    if b + depth > len(data.shape) or indices.shape[:b] != data.shape[:b] or not indices.shape:
+        raise InputError(f"indices {list(indices.shape)} do not fit the data {list(data.shape)}")
+    rest = data.shape[b + depth :]
+    axis = indices.batch_axis
+    if axis is None and data.batch_axis is not None and data.batch_axis >= b + depth:
+        axis = len(indices.shape) - 1 + data.batch_axis - b - depth
+    return TensorType(shape=(*indices.shape[:-1], *rest), batch_axis=axis)
+
+
+def scatter(data: TensorType, indices: TensorType, updates: TensorType, a: at.ScatterAttributes) -> TensorType:
+    """Replace some elements; the type stays."""
+    if a.kind is at.GatherKind.ELEMENTS:
+        fits = indices.shape == updates.shape and len(indices.shape) == len(data.shape)
+    else:
+        depth = indices.shape[-1] if indices.shape else len(data.shape) + 1
+        fits = depth <= len(data.shape) and updates.shape == (*indices.shape[:-1], *data.shape[depth:])
+    if not fits:
+        raise InputError(
+            f"updates {list(updates.shape)} at indices {list(indices.shape)} do not fit the data {list(data.shape)}"
+        )
+    return data
+
+
+def sort(x: TensorType, a: at.SortAttributes) -> list[TensorType]:
+    """Values and indices."""
+    if not 0 <= a.axis < len(x.shape) or not 1 <= a.count <= x.shape[a.axis]:
+        raise InputError(f"cannot take the first {a.count} along axis {a.axis} of {list(x.shape)}")
+    if a.axis == x.batch_axis:
+        raise InputError("sorting along the batch mixes samples")
+    made = TensorType(
+        shape=tuple(a.count if i == a.axis else s for i, s in enumerate(x.shape)), batch_axis=x.batch_axis
+    )
+    return [made, made]
+
+
+def grid_sample(x: TensorType, grid: TensorType) -> TensorType:
+    """[batch, channel, *space out]."""
+    rank = len(x.shape) - 2
+    if rank < 1 or len(grid.shape) != len(x.shape) or grid.shape[-1] != rank or grid.shape[0] != x.shape[0]:
+        raise InputError(f"a grid of shape {list(grid.shape)} does not fit the ifmap {list(x.shape)}")
+    return TensorType(shape=(*x.shape[:2], *grid.shape[1:-1]), batch_axis=_first_only(x))
+
+
 def _first_only(x: TensorType) -> int | None:
     return 0 if x.batch_axis == 0 else None
 

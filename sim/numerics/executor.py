@@ -56,7 +56,7 @@ class Executor:
             UnsupportedError: if the network holds an operator nobody understood.
 
         """
-        inputs = [x.float() if x.is_floating_point() and x.dtype is not torch.float32 else x for x in inputs]
+        inputs = [_computable(x) for x in inputs]
         batch = self._batch(inputs)
         values = {r.name: t for r, t in zip(self.network.inputs, inputs, strict=True)}
         kept = set(self.network.outputs)
@@ -76,8 +76,7 @@ class Executor:
         return tuple(values[name] for name in self.network.outputs)
 
     def _tensor(self, operand: Operand) -> Tensor:
-        value = self._stored(operand)
-        return value.float() if value.is_floating_point() and value.dtype is not torch.float32 else value
+        return _computable(self._stored(operand))
 
     def _stored(self, operand: Operand) -> Tensor:
         if operand.name in self._held:
@@ -109,6 +108,17 @@ class Executor:
                 shown = ["batch" if i == axis and s == 1 else s for i, s in enumerate(result.shape)]
                 raise InputError(f"input '{result.name}' must have shape {shown}, got {list(value.shape)}")
         return batch or 1
+
+
+_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Element types that torch stores but does not compute with."""
+
+
+def _computable(value: Tensor) -> Tensor:
+    """Return real numbers in float32, and whole ones in a type that torch computes with."""
+    if value.is_floating_point():
+        return value if value.dtype is torch.float32 else value.float()
+    return value.long() if value.dtype in _WIDE_UNSIGNED else value
 
 
 def _from_numpy(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Tensor:

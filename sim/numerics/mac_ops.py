@@ -1,25 +1,35 @@
 """MAC layers in hardware arithmetic: quantise, multiply as the hardware does, scale back.
 
 Integer codes are multiplied exactly (float32 where every partial sum stays below 2^24, else float64, below 2^53), or by the
-hardware's own product where that differs. Accumulators wrap around; the requantiser then adds the bias.
+hardware's own product where that differs. Accumulators wrap around; the requantiser then adds the bias. A recurrent layer does
+so in every step with its quantised state; gates, cells and what they return are real numbers.
 """
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op
+from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op, RecurrentAttributes
 from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.formats import FormatKind, Granularity, NumberFormat
 from picojoule.sim.ir import Layer, OperandKind
 from picojoule.sim.numerics import float_ops
 from picojoule.sim.numerics.calibration import Calibration, Quantizer
 from picojoule.sim.numerics.deform import deform_conv2d
+from picojoule.sim.numerics.float_recurrent import run_cells
+from picojoule.sim.numerics.float_windows import conv
+from picojoule.sim.numerics.mac_layout import (
+    channel_axis,
+    multiply,
+    through_hardware,
+    weight_channel_axis,
+    weight_matrices,
+)
 from picojoule.sim.numerics.quantize import best_step, cast_float, codes, power_of_two, round_ste, wrap
 from picojoule.sim.protocol import Arithmetic, IntegerProduct
+from picojoule.sim.recurrence import state_format, state_is_bounded
 
 _BIAS_FRACTION = 256
 """Biases are held in 1/256 of an accumulator unit: the requantiser adds them after its multiplication, which has bits to
@@ -44,6 +54,8 @@ class MacEngine:
         """
         weight_form, activation_form = arithmetic.weight, arithmetic.activation
         assert weight_form is not None and activation_form is not None
+        if layer.op is Op.RECURRENT:
+            return self._recurrent(layer, operands, arithmetic, weight_form, activation_form)
         if not (weight_form.is_integer and activation_form.is_integer):
             return self._rounded(layer, operands, batch, weight_form, activation_form)
         if layer.op is Op.MATMUL and layer.operands[1].kind is OperandKind.ACTIVATION:
@@ -56,7 +68,7 @@ class MacEngine:
         if products is None:
             y = self._exact(layer, x.to(exact_type), w.to(exact_type), operands)
         else:
-            y = self._hardware(layer, x, w, products, operands)
+            y = self._hardware(layer, x, w, products)
             if torch.is_grad_enabled():
                 smooth = self._exact(layer, x.to(torch.float64), w.to(torch.float64), operands)
                 y = smooth + (y - smooth).detach()
@@ -64,14 +76,61 @@ class MacEngine:
         if layer.op is Op.DEFORM_CONV:
             assert isinstance(layer.attributes, DeformConvAttributes)
             bias = operands[-1] if layer.attributes.has_bias else None
-        if arithmetic.accumulator_bits is not None:
-            limit = 2.0 ** (arithmetic.accumulator_bits - 1)
-            if float(y.detach().abs().max()) >= limit:
-                y = wrap(y, arithmetic.accumulator_bits)
+        y = _wrapped(y, arithmetic)
         if bias is not None:
-            shaped = bias.reshape([-1 if i == _channel_axis(layer, y.dim()) else 1 for i in range(y.dim())])
-            y = y + round_ste(shaped / unit * _BIAS_FRACTION) / _BIAS_FRACTION
+            y = y + _bias(bias.reshape([-1 if i == channel_axis(layer, y.dim()) else 1 for i in range(y.dim())]), unit)
         return [(y * unit).to(operands[0].dtype)]
+
+    def _recurrent(
+        self,
+        layer: Layer,
+        operands: Sequence[Tensor],
+        arithmetic: Arithmetic,
+        weight: NumberFormat,
+        activation: NumberFormat,
+    ) -> list[Tensor]:
+        """Run the cells with their state quantised in every step, through one programmed matrix."""
+        a = layer.attributes
+        assert isinstance(a, RecurrentAttributes)
+        if not (weight.is_integer and activation.is_integer):
+            turned = _rounded_to(layer, operands[1], weight, 0).transpose(0, 1)
+            return run_cells(layer, operands, lambda h: _rounded_to(layer, h, activation, None) @ turned)
+        quantizer = self._state(layer, a, activation)
+        form, step_h = quantizer.format, torch.tensor(quantizer.step, dtype=operands[0].dtype)
+        w, step_w = self._weight(layer, operands[1], weight)
+        products = self._products(layer, w, arithmetic)
+        largest = float(w.detach().abs().sum(1).max()) * max(form.qmax, -form.qmin)
+        turned = w.transpose(0, 1).to(torch.float32 if largest < 2**24 else torch.float64)
+        unit = step_h * step_w.reshape(-1)
+
+        def product(h: Tensor) -> Tensor:
+            x = codes(h, step_h, form)
+            if products is None:
+                y = x.to(turned.dtype) @ turned
+            else:
+                y = multiply(products[0], x.detach().transpose(0, 1), form.signed).transpose(0, 1)
+                if torch.is_grad_enabled():
+                    smooth = x.double() @ turned.double()
+                    y = smooth + (y - smooth).detach()
+            return (_wrapped(y, arithmetic) * unit).to(h.dtype)
+
+        given = list(operands)
+        if a.has_bias:
+            given[2] = _bias(operands[2], unit) * unit
+        return run_cells(layer, given, product)
+
+    def _state(self, layer: Layer, a: RecurrentAttributes, activation: NumberFormat) -> Quantizer:
+        """Return how a recurrent layer's state is quantised: by calibration, or over the range it cannot leave."""
+        found = self.calibration.quantizers.get((layer.name, layer.results[0].name))
+        if found is not None:
+            return found
+        if not state_is_bounded(a):
+            raise InputError(
+                f"layer '{layer.name}': its hidden state was never calibrated, and with a ReLU cell or a given initial state "
+                "nothing bounds it, so its integer step is unknown; calibrate with training data"
+            )
+        form = state_format(a, activation)
+        return Quantizer(format=form, step=1.0 / form.qmax)
 
     # --- operands ---------------------------------------------------------------------------------------------------
 
@@ -81,7 +140,10 @@ class MacEngine:
         return codes(value, step, quantizer.format), step
 
     def _quantizer(self, layer: Layer, position: int) -> Quantizer:
-        found = self.calibration.quantizers.get((layer.name, layer.operands[position].name))
+        operand = layer.operands[position]
+        found = self.calibration.quantizers.get((layer.name, operand.name))
+        if found is None and operand.step is not None and operand.format is not None:  # as the network states it
+            return Quantizer(format=operand.format, step=operand.step[0])
         if found is None:
             raise InputError(
                 f"layer '{layer.name}': its input was never calibrated, so its integer step is unknown; "
@@ -112,7 +174,7 @@ class MacEngine:
         if arithmetic.program is None:
             return None
         if torch.is_grad_enabled() or layer.name not in self._programmed:
-            matrices = _weight_matrices(layer, w.detach()).numpy()
+            matrices = weight_matrices(layer, w.detach()).numpy()
             made = [arithmetic.program(np.rint(m).astype(np.int64)) for m in matrices]
             if torch.is_grad_enabled():
                 return None if all(p.exact for p in made) else made
@@ -134,32 +196,15 @@ class MacEngine:
         a = layer.attributes
         if isinstance(a, ConvAttributes):
             if a.transposed:
-                return float_ops.conv(a, x.double(), w.double(), None)
-            return float_ops.conv(a, x, w, None)
+                return conv(a, x.double(), w.double(), None)
+            return conv(a, x, w, None)
         if isinstance(a, DeformConvAttributes):
             extra = [t.to(x.dtype) for t in operands[2 : 4 if a.has_mask else 3]]
             return deform_conv2d(x, w, extra[0], extra[1] if a.has_mask else None, None, a)
         return x @ w.transpose(0, 1) if layer.op is Op.LINEAR else x @ w
 
-    def _hardware(
-        self, layer: Layer, x: Tensor, w: Tensor, products: list[IntegerProduct], operands: Sequence[Tensor]
-    ) -> Tensor:
-        """Return the product through the hardware, group by group, as float64 integers."""
-        a, x = layer.attributes, x.detach()
-        signed = self._quantizer(layer, 0).format.signed
-        if isinstance(a, ConvAttributes) and a.transposed:
-            return _transposed_conv(a, x, tuple(w.shape), products, signed)
-        if isinstance(a, ConvAttributes):
-            columns, space = im2col(a, x, tuple(w.shape[2:]))
-            rows = torch.cat([_matmul(p, c, signed) for p, c in zip(products, columns, strict=True)])
-            return rows.reshape(w.shape[0], x.shape[0], *space).movedim(0, 1)
-        if isinstance(a, DeformConvAttributes):
-            raise UnsupportedError(
-                f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them"
-            )
-        flat = x.reshape(-1, x.shape[-1])
-        y = _matmul(products[0], flat.transpose(0, 1), signed).transpose(0, 1)
-        return y.reshape(*x.shape[:-1], -1)
+    def _hardware(self, layer: Layer, x: Tensor, w: Tensor, products: list[IntegerProduct]) -> Tensor:
+        return through_hardware(layer, x.detach(), w, products, self._quantizer(layer, 0).format.signed)
 
     def _dynamic(self, layer: Layer, operands: Sequence[Tensor], arithmetic: Arithmetic) -> Tensor:
         """Multiply two activations in integers (a digital unit: exact)."""
@@ -174,22 +219,12 @@ class MacEngine:
     ) -> list[Tensor]:
         """Compute in floating point on operands rounded to their (float, block float, power-of-two) formats."""
         rounded = list(operands)
-        for position, form in ((0, activation), (1, weight)):
-            value = rounded[position]
-            if form.kind is FormatKind.FLOAT:
-                rounded[position] = cast_float(value, form)
-            elif form.kind is FormatKind.POWER_OF_TWO:
-                rounded[position] = power_of_two(value, value.detach().abs().max().clamp(min=1e-12), form)
-            elif form.is_integer and position == 1:
-                step = best_step(value, form, weight_channel_axis(layer) if form.per is Granularity.CHANNEL else None)
-                rounded[position] = codes(value, step, form) * step
-            elif form.is_integer:
-                made, step = self._activation(layer, 0, value)
-                rounded[position] = made * step
-            else:
-                raise UnsupportedError(
-                    f"layer '{layer.name}': format {form} cannot be executed here; use integer or float"
-                )
+        rounded[1] = _rounded_to(layer, operands[1], weight, weight_channel_axis(layer))
+        if activation.is_integer:
+            made, step = self._activation(layer, 0, operands[0])
+            rounded[0] = made * step
+        else:
+            rounded[0] = _rounded_to(layer, operands[0], activation, None)
         return float_ops.compute(layer, rounded, batch)
 
     @staticmethod
@@ -197,74 +232,34 @@ class MacEngine:
         """Reshape a weight's step to broadcast against the result."""
         if step.numel() == 1:
             return step.reshape(())
-        return step.reshape([-1 if i == _channel_axis(layer, rank) else 1 for i in range(rank)])
+        return step.reshape([-1 if i == channel_axis(layer, rank) else 1 for i in range(rank)])
 
 
-def _matmul(product: IntegerProduct, columns: Tensor, signed: bool) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(product.matmul(columns.contiguous().numpy(), signed=signed)))
+def _wrapped(y: Tensor, arithmetic: Arithmetic) -> Tensor:
+    """Return sums as accumulators of the hardware's width hold them."""
+    bits = arithmetic.accumulator_bits
+    if bits is None or float(y.detach().abs().max()) < 2.0 ** (bits - 1):
+        return y
+    return wrap(y, bits)
 
 
-def _channel_axis(layer: Layer, rank: int) -> int:
-    return 1 if layer.op in (Op.CONV, Op.DEFORM_CONV) else rank - 1
+def _bias(bias: Tensor, unit: Tensor) -> Tensor:
+    """Return a bias in accumulator units, rounded as the requantiser holds it."""
+    return round_ste(bias / unit * _BIAS_FRACTION) / _BIAS_FRACTION
 
 
-def weight_channel_axis(layer: Layer) -> int | None:
-    """Return the axis of a layer's weights that counts output channels; None where groups mix them."""
-    a = layer.attributes
-    if isinstance(a, ConvAttributes) and a.transposed:
-        return 1 if a.groups == 1 else None
-    return len(layer.operands[1].shape) - 1 if layer.op is Op.MATMUL else 0
+def _rounded_to(layer: Layer, value: Tensor, form: NumberFormat, channel: int | None) -> Tensor:
+    """Return values rounded to a format, with one step per index of the axis `channel` where the format has that.
 
+    Raises:
+        UnsupportedError: for formats without a rounding rule here.
 
-def _weight_matrices(layer: Layer, w: Tensor) -> Tensor:
-    """Return the weights as [groups, out, in] matrices, one per group."""
-    a = layer.attributes
-    if isinstance(a, ConvAttributes) and a.transposed:  # [in, out/g, *kernel] -> [g, out/g * kernel, in/g]
-        return w.reshape(a.groups, w.shape[0] // a.groups, prod(w.shape[1:])).transpose(1, 2)
-    if isinstance(a, ConvAttributes | DeformConvAttributes):
-        return w.reshape(a.groups, w.shape[0] // a.groups, prod(w.shape[1:]))
-    return (w.transpose(0, 1) if layer.op is Op.MATMUL else w).unsqueeze(0)
-
-
-def im2col(a: ConvAttributes, x: Tensor, kernel: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the windows as [groups, in/groups * kernel, batch * pixels], and the output space."""
-    rank = len(kernel)
-    x = torch.nn.functional.pad(x, float_ops._asymmetric(a.padding_begin, a.padding_end))
-    space = []
-    for i in range(rank):  # axis 2 + 2i becomes (window position, tap)
-        axis = 2 + 2 * i
-        count = (x.shape[axis] - a.dilation[i] * (kernel[i] - 1) - 1) // a.stride[i] + 1
-        index = torch.arange(count)[:, None] * a.stride[i] + torch.arange(kernel[i])[None, :] * a.dilation[i]
-        x = x.index_select(axis, index.reshape(-1))
-        x = x.reshape(*x.shape[:axis], count, kernel[i], *x.shape[axis + 1 :])
-        space.append(count)
-    positions, taps = [2 + 2 * i for i in range(rank)], [3 + 2 * i for i in range(rank)]
-    x = x.permute(1, *taps, 0, *positions)
-    return x.reshape(a.groups, x.shape[0] // a.groups * prod(kernel), -1), tuple(space)
-
-
-def _transposed_conv(
-    a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct], signed: bool
-) -> Tensor:
-    """Multiply each input pixel by all taps, then add the taps where they land."""
-    rank, kernel, out = len(a.stride), w_shape[2:], w_shape[1] * a.groups
-    batch, space = x.shape[0], tuple(x.shape[2:])
-    pixels = x.movedim(1, 0).reshape(a.groups, x.shape[1] // a.groups, -1)
-    columns = torch.cat([_matmul(p, c, signed) for p, c in zip(products, pixels, strict=True)])
-    columns = columns.reshape(out, prod(kernel), batch, *space)
-    extra = a.output_padding or (0,) * rank
-    full = [(s - 1) * a.stride[i] + a.dilation[i] * (kernel[i] - 1) + 1 + extra[i] for i, s in enumerate(space)]
-    y = torch.zeros((batch, out, *full), dtype=torch.float64)
-    for tap in range(prod(kernel)):
-        place: list[int] = []
-        rest = tap
-        for size in reversed(kernel):
-            rest, digit = divmod(rest, size)
-            place.insert(0, digit)
-        where = [
-            slice(p * a.dilation[i], p * a.dilation[i] + (space[i] - 1) * a.stride[i] + 1, a.stride[i])
-            for i, p in enumerate(place)
-        ]
-        y[(slice(None), slice(None), *where)] += columns[:, tap].movedim(0, 1)
-    cut = [slice(b, y.shape[2 + i] - e) for i, (b, e) in enumerate(zip(a.padding_begin, a.padding_end, strict=True))]
-    return y[(slice(None), slice(None), *cut)]
+    """
+    if form.kind is FormatKind.FLOAT:
+        return cast_float(value, form)
+    if form.kind is FormatKind.POWER_OF_TWO:
+        return power_of_two(value, value.detach().abs().max().clamp(min=1e-12), form)
+    if form.is_integer:
+        step = best_step(value, form, channel if form.per is Granularity.CHANNEL else None)
+        return codes(value, step, form) * step
+    raise UnsupportedError(f"layer '{layer.name}': format {form} cannot be executed here; use integer or float")

@@ -29,7 +29,8 @@ def codes(x: Tensor, step: Tensor, form: NumberFormat) -> Tensor:
 
 def cast_float(x: Tensor, form: NumberFormat) -> Tensor:
     """Round x to a float format with `exponent_bits` and `mantissa_bits` (IEEE-like, saturating, with subnormals)."""
-    exponent, mantissa = form.exponent_bits or 8, form.mantissa_bits or 23
+    exponent = 8 if form.exponent_bits is None else form.exponent_bits
+    mantissa = 23 if form.mantissa_bits is None else form.mantissa_bits
     if exponent >= 8 and mantissa >= 23:
         return x
     bias = 2 ** (exponent - 1) - 1

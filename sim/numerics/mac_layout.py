@@ -1,0 +1,124 @@
+"""MAC layers as matrix products: weights as matrices, inputs as columns, results put back where they belong."""
+
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op
+from picojoule.sim.errors import UnsupportedError
+from picojoule.sim.ir import Layer
+from picojoule.sim.numerics.float_windows import padding_of
+from picojoule.sim.protocol import IntegerProduct
+
+
+def through_hardware(layer: Layer, x: Tensor, w: Tensor, products: list[IntegerProduct], signed: bool) -> Tensor:
+    """Return a layer's product through the hardware, matrix by matrix, as float64 integers.
+
+    `x` and `w` hold integer codes, `products` the matrices of `weight_matrices` in the hardware; `signed` says whether the
+    format of x has a sign.
+    """
+    a = layer.attributes
+    if isinstance(a, ConvAttributes) and a.transposed:
+        return _transposed_conv(a, x, tuple(w.shape), products, signed)
+    if isinstance(a, ConvAttributes):
+        columns, space = im2col(a, x, tuple(w.shape[2:]))
+        rows = torch.cat([multiply(p, c, signed) for p, c in zip(products, columns, strict=True)])
+        return rows.reshape(w.shape[0], x.shape[0], *space).movedim(0, 1)
+    if isinstance(a, DeformConvAttributes):
+        raise UnsupportedError(
+            f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them"
+        )
+    if layer.op is Op.MATMUL and w.dim() > 2:
+        return _stacked(x, tuple(w.shape), products, signed)
+    flat = x.reshape(-1, x.shape[-1])
+    y = multiply(products[0], flat.transpose(0, 1), signed).transpose(0, 1)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def _stacked(x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct], signed: bool) -> Tensor:
+    """Return x [..., m, k] times a stack of matrices [..., k, n], whose leading axes broadcast."""
+    lead = np.broadcast_shapes(tuple(x.shape[:-2]), w_shape[:-2])
+    rows = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    of_row = torch.arange(len(products)).reshape(w_shape[:-2]).expand(lead).reshape(-1)
+    y = torch.empty((len(rows), x.shape[-2], w_shape[-1]), dtype=torch.float64)
+    for i, product in enumerate(products):
+        mine = rows[of_row == i]
+        made = multiply(product, mine.reshape(-1, mine.shape[-1]).transpose(0, 1), signed)
+        y[of_row == i] = made.transpose(0, 1).reshape(len(mine), *y.shape[1:])
+    return y.reshape(*lead, *y.shape[1:])
+
+
+def multiply(product: IntegerProduct, columns: Tensor, signed: bool) -> Tensor:
+    """Return [out, columns] for integer columns [in, columns]."""
+    return torch.from_numpy(np.ascontiguousarray(product.matmul(columns.contiguous().numpy(), signed=signed)))
+
+
+def channel_axis(layer: Layer, rank: int) -> int:
+    """Return the axis of a result of `rank` axes that counts output channels."""
+    return 1 if layer.op in (Op.CONV, Op.DEFORM_CONV) else rank - 1
+
+
+def weight_channel_axis(layer: Layer) -> int | None:
+    """Return the axis of a layer's weights that counts output channels; None where groups mix them."""
+    a = layer.attributes
+    if isinstance(a, ConvAttributes) and a.transposed:
+        return 1 if a.groups == 1 else None
+    return len(layer.operands[1].shape) - 1 if layer.op is Op.MATMUL else 0
+
+
+def weight_matrices(layer: Layer, w: Tensor) -> Tensor:
+    """Return the weights as [groups, out, in] matrices, one per group (or matrix of a stack)."""
+    a = layer.attributes
+    if isinstance(a, ConvAttributes) and a.transposed:  # [in, out/g, *kernel] -> [g, out/g * kernel, in/g]
+        return w.reshape(a.groups, w.shape[0] // a.groups, prod(w.shape[1:])).transpose(1, 2)
+    if isinstance(a, ConvAttributes | DeformConvAttributes):
+        return w.reshape(a.groups, w.shape[0] // a.groups, prod(w.shape[1:]))
+    if layer.op is Op.MATMUL:
+        return w.reshape(-1, *w.shape[-2:]).transpose(1, 2)
+    return w.unsqueeze(0)
+
+
+def im2col(a: ConvAttributes, x: Tensor, kernel: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the windows as [groups, in/groups * kernel, batch * pixels], and the output space."""
+    rank = len(kernel)
+    x = torch.nn.functional.pad(x, padding_of(a.padding_begin, a.padding_end))
+    space = []
+    for i in range(rank):  # axis 2 + 2i becomes (window position, tap)
+        axis = 2 + 2 * i
+        count = (x.shape[axis] - a.dilation[i] * (kernel[i] - 1) - 1) // a.stride[i] + 1
+        index = torch.arange(count)[:, None] * a.stride[i] + torch.arange(kernel[i])[None, :] * a.dilation[i]
+        x = x.index_select(axis, index.reshape(-1))
+        x = x.reshape(*x.shape[:axis], count, kernel[i], *x.shape[axis + 1 :])
+        space.append(count)
+    positions, taps = [2 + 2 * i for i in range(rank)], [3 + 2 * i for i in range(rank)]
+    x = x.permute(1, *taps, 0, *positions)
+    return x.reshape(a.groups, x.shape[0] // a.groups * prod(kernel), -1), tuple(space)
+
+
+def _transposed_conv(
+    a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct], signed: bool
+) -> Tensor:
+    """Multiply each input pixel by all taps, then add the taps where they land."""
+    rank, kernel, out = len(a.stride), w_shape[2:], w_shape[1] * a.groups
+    batch, space = x.shape[0], tuple(x.shape[2:])
+    pixels = x.movedim(1, 0).reshape(a.groups, x.shape[1] // a.groups, -1)
+    columns = torch.cat([multiply(p, c, signed) for p, c in zip(products, pixels, strict=True)])
+    columns = columns.reshape(out, prod(kernel), batch, *space)
+    extra = a.output_padding or (0,) * rank
+    full = [(s - 1) * a.stride[i] + a.dilation[i] * (kernel[i] - 1) + 1 + extra[i] for i, s in enumerate(space)]
+    y = torch.zeros((batch, out, *full), dtype=torch.float64)
+    for tap in range(prod(kernel)):
+        place: list[int] = []
+        rest = tap
+        for size in reversed(kernel):
+            rest, digit = divmod(rest, size)
+            place.insert(0, digit)
+        where = [
+            slice(p * a.dilation[i], p * a.dilation[i] + (space[i] - 1) * a.stride[i] + 1, a.stride[i])
+            for i, p in enumerate(place)
+        ]
+        y[(slice(None), slice(None), *where)] += columns[:, tap].movedim(0, 1)
+    cut = [slice(b, y.shape[2 + i] - e) for i, (b, e) in enumerate(zip(a.padding_begin, a.padding_end, strict=True))]
+    return y[(slice(None), slice(None), *cut)]
