@@ -15,7 +15,7 @@ from torch import Tensor
 from picojoule.signals import marginal
 from picojoule.sim.errors import InputError
 from picojoule.sim.ir import Network
-from picojoule.sim.numerics.mac_ops import weight_channel_axis
+from picojoule.sim.numerics.mac_layout import weight_channel_axis
 from picojoule.sim.numerics.torch_importer import from_module
 from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.protocol import Accelerator

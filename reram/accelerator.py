@@ -14,10 +14,11 @@ from picojoule.reram.energy import spent, static_energy
 from picojoule.reram.plan import HOST, UNIT_OF_OP, VECTOR, Plan, chips_for, formats_of, make_plan, map_network, unit_of
 from picojoule.reram.product import programmer
 from picojoule.reram.spec import ReramSpec, input_width, weight_width
-from picojoule.sim.attributes import MAC_OPS, Op
+from picojoule.sim.attributes import MAC_OPS
 from picojoule.sim.cost import Area
 from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
 from picojoule.sim.evaluation import Priced, check_evaluation, make_report
+from picojoule.sim.formats import Structure
 from picojoule.sim.ir import Layer, Network
 from picojoule.sim.passes import fill_formats
 from picojoule.sim.protocol import FLOAT, Arithmetic, HardwareSpec
@@ -116,8 +117,6 @@ class ReramAccelerator:
             input_width(w, where)
             return Arithmetic(weight=w, activation=x, note="digital unit")
         weight_bits = weight_width(w, where)
-        if layer.op is Op.MATMUL and len(layer.operands[1].shape) != 2:
-            return Arithmetic(weight=w, activation=x, note="stack of matrices: crossbars taken as exact")
         note = f"crossbars: {self.spec.encoding.value} encoding, {self.spec.adc_bits}-bit ADC"
         program = programmer(self.spec, weight_bits, input_bits, signed)
         return Arithmetic(weight=w, activation=x, program=program, note=note)
@@ -139,7 +138,8 @@ class ReramAccelerator:
         if plan.interval_s > 0:
             slowest = max(plan.stages, key=lambda name: plan.stages[name])
             notes.append(f"the slowest pipeline stage is '{slowest}'")
-        sparse = [n for n in plan.network.layers if n.name in plan.maps and n.operands[1].sparsity.density < 1]
+        mapped = [layer for layer in plan.network.layers if layer.name in plan.maps]
+        sparse = [layer for layer in mapped if layer.operands[1].sparsity.structure is not Structure.DENSE]
         if sparse:
             notes.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves nothing here")
         shortage = buffer_shortage(plan, self.spec)

@@ -3,7 +3,8 @@
 Utilization of a layer on crossbars is the share of the cells of its IMAs that hold weights, times the share of the
 pipeline's interval in which they are read. What is lost goes to `ima_padding` (crossbars of its IMAs left empty),
 `row_padding` (wordlines without inputs), `column_padding` (bitlines without outputs), `block_diagonal` (cells between
-packed groups) and `imbalance` (cells with weights that wait for slower stages); all shares sum to 1.
+packed groups) and `imbalance` (cells with weights that wait for slower stages); all shares sum to 1. A recurrent layer also loses
+to `dependence`: its cells wait for the digital unit to make the next state.
 """
 
 import math
@@ -12,8 +13,9 @@ from picojoule.reram import energy
 from picojoule.reram.mapping import LayerMapping
 from picojoule.reram.pipeline import wait
 from picojoule.reram.plan import HOST, UNSUPPORTED, Plan, formats_of
+from picojoule.reram.recurrence import carried
 from picojoule.reram.spec import ReramSpec, input_width
-from picojoule.sim.attributes import Op
+from picojoule.sim.attributes import Op, RecurrentAttributes
 from picojoule.sim.cost import Energy, LayerCost
 from picojoule.sim.gemm import gemm_view, layer_macs
 from picojoule.sim.ir import Layer
@@ -31,6 +33,8 @@ def layer_cost(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
     writes: dict[str, int] = {}
     if unit == HOST:
         bill += plan.hosted[name].energy
+        work = plan.hosted[name].work
+        reads, writes = {"host.ifmap": work.read_elements}, {"host.ofmap": work.write_elements}
     elif unit != UNSUPPORTED:
         work = plan.works[name]
         if view := gemm_view(layer, plan.batch):
@@ -67,10 +71,18 @@ def _on_crossbars(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
     busy = plan.service_s[name] + plan.depth_s[name]
     held, lost = _shares(mapping, plan.service_s[name], plan.interval_s, spec)
     bill = [
-        *energy.crossbar_energy(mapping, spec, has_bias=layer.op is not Op.MATMUL and len(layer.operands) > 2),
-        *energy.buffer_energy(windows * x_form.stored_bits, results * y_form.stored_bits),
+        *energy.crossbar_energy(mapping, spec, has_bias=_has_bias(layer)),
         *energy.transfer_energy(place.router_bits[name], place.link_bits[name], spec),
     ]
+    reads, writes = {"edram.ifmap": windows}, {"edram.ofmap": results}
+    if isinstance(layer.attributes, RecurrentAttributes):
+        moved = carried(layer, plan.batch, windows * x_form.stored_bits)
+        bill += energy.buffer_energy(moved.read_bits, moved.write_bits)
+        bill += energy.cell_energy(plan.works[name], energy.OUTPUT_BITS)
+        reads["edram.gates"], reads["edram.state"] = moved.gates, moved.cell
+        writes = {"edram.ofmap": moved.results, "edram.state": moved.cell}
+    else:
+        bill += energy.buffer_energy(windows * x_form.stored_bits, results * y_form.stored_bits)
     return LayerCost(
         name=name,
         op=layer.op.value,
@@ -85,16 +97,23 @@ def _on_crossbars(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
         compute_utilization=held,
         utilization_lost=lost,
         energy=energy.spent(bill),
-        reads={"edram.ifmap": windows},
-        writes={"edram.ofmap": results},
+        reads=reads,
+        writes=writes,
     )
+
+
+def _has_bias(layer: Layer) -> bool:
+    a = layer.attributes
+    if isinstance(a, RecurrentAttributes):
+        return a.has_bias
+    return layer.op is not Op.MATMUL and len(layer.operands) > 2
 
 
 def total_utilization(plan: Plan, spec: ReramSpec) -> float | None:
     """Return the share of the used tiles' cell-time in which cells with weights are read; None without crossbars."""
     if not plan.maps or plan.interval_s == 0:
         return None
-    used = sum(m.used_cells * m.copies * plan.service_s[name] for name, m in plan.maps.items())
+    used = sum(m.used_cells * m.copies * m.reading_s(spec) for m in plan.maps.values())
     return used / (_cells(plan.placement.tiles * spec.crossbars_per_tile, spec) * plan.interval_s)
 
 
@@ -112,6 +131,8 @@ def _shares(
         "block_diagonal": (mapping.block_cells - mapping.used_cells) / all_cells,
         "imbalance": held * (1.0 - service_s / interval_s),
     }
+    if mapping.waits:
+        lost["dependence"] = held * (service_s - mapping.reading_s(spec)) / interval_s
     return held, lost
 
 

@@ -7,6 +7,7 @@ events. Left out: writing cells, control, clock trees, and savings from zero inp
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from picojoule.reram.spec import NODE_NM, PowerPolicy, ReramSpec
 from picojoule.sim.attributes import ActivationAttributes, ActivationKind, PoolAttributes, PoolKind
 from picojoule.sim.cost import Energy
 from picojoule.sim.ir import Layer
-from picojoule.sim.technology import constant, multiply_add_energy_pj, product_key
+from picojoule.sim.technology import VectorOperation, constant, multiply_add_energy_pj, product_key
 from picojoule.sim.vector_unit import VectorWork, operation_energy
 
 _ISAAC_CELLS = 128 * 128
@@ -102,6 +103,15 @@ def vector_energy(layer: Layer, work: VectorWork, bits: int) -> list[Energy]:
         case PoolAttributes(kind=PoolKind.MAX):
             return [line("max_pool", "isaac.max_pool.step", sum(work.operations.values()))]
     return operation_energy("vector", work, bits, NODE_NM)
+
+
+def cell_energy(work: VectorWork, bits: int) -> list[Energy]:
+    """Return the bill of recurrent cells: sigmoids and tanh in ISAAC's sigmoid unit, the rest in the vector lanes."""
+    curves = work.operations.get(VectorOperation.TRANSCENDENTAL, 0)
+    rest = dict(work.operations)
+    rest.pop(VectorOperation.TRANSCENDENTAL, None)
+    bill = operation_energy("vector", replace(work, operations=rest), bits, NODE_NM)
+    return [line("sigmoid", "isaac.sigmoid.step", curves), *bill]
 
 
 def product_energy(macs: int, weight_bits: int, input_bits: int) -> list[Energy]:

@@ -74,7 +74,10 @@ def tile_weights(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMapping:
-    """One layer on one design; all counts but `copies` are of one copy, and copies share the positions."""
+    """One layer on one design; all counts but `copies` are of one copy, and copies share the positions.
+
+    `waits` counts the products of one step of a recurrent layer that wait for each other (0: no position waits for another).
+    """
 
     gemm: Gemm
     weight_bits: int
@@ -90,14 +93,31 @@ class LayerMapping:
     used_cells: int
     imas: int
     copies: int = 1
+    waits: int = 0
+
+    @property
+    def positions(self) -> int:
+        """Positions that copies can share: all, but only those of one step where steps wait for each other."""
+        return self.gemm.m // self.gemm.steps
+
+    @property
+    def turns(self) -> int:
+        """How often the positions come, one turn waiting for the last."""
+        return self.gemm.steps * max(1, self.waits)
+
+    def reading_s(self, spec: ReramSpec) -> float:
+        """Return the time its crossbars read: one product takes `steps` reads."""
+        return self.turns * -(-self.positions // self.copies) * self.steps * spec.read_s
 
     def service_s(self, spec: ReramSpec) -> float:
-        """Return the time its crossbars are busy with all positions: one product takes `steps` reads."""
-        return -(-self.gemm.m // self.copies) * self.steps * spec.read_s
+        """Return the time its crossbars are taken: reading, and the way through the unit where a turn waits for it."""
+        return self.reading_s(spec) + (self.turns * spec.pipeline_reads * spec.read_s if self.waits else 0.0)
 
 
-def map_layer(gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec: ReramSpec, where: str) -> LayerMapping:
-    """Return one copy of a layer's weights on this design.
+def map_layer(
+    gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec: ReramSpec, where: str, waits: int = 0
+) -> LayerMapping:
+    """Return one copy of a layer's weights on this design; `waits` as in `LayerMapping`.
 
     Raises:
         InfeasibleError: if a crossbar is narrower than one weight, or the sizes leave int64.
@@ -121,6 +141,7 @@ def map_layer(gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec:
         slices=slices,
         steps=steps_of(spec, input_bits, signed),
         imas=-(-counts["crossbars"] // spec.crossbars_per_ima),
+        waits=waits,
         **counts,
     )
 

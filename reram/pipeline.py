@@ -27,9 +27,11 @@ from picojoule.sim.attributes import (
     NormKind,
     Op,
     PoolAttributes,
+    RecurrentAttributes,
     SoftmaxAttributes,
 )
 from picojoule.sim.ir import Layer, Network, OperandKind
+from picojoule.sim.passes import moves_nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,9 @@ def wait(layer: Layer, position: int) -> Wait:
             return _by_row(x) if len(x) == 3 else WHOLE
         case SoftmaxAttributes() as a:
             return _by_row(x) if a.axis % len(x) != _row_axis(x) else WHOLE
-    if layer.op is Op.RESHAPE:
+        case RecurrentAttributes() as a if position == 0 and not a.reverse:
+            return _even(x[a.time_axis])  # the gates of one step
+    if moves_nothing(layer):
         return Wait(first=0.0, last=0.0)
     return _by_row(x) if layer.op in _STREAMING else WHOLE
 

@@ -1,6 +1,7 @@
 """Where each layer runs, and which values travel: layers take consecutive IMAs in network order, from tile 0 of chip 0.
 
-What crossbars do not run stays in the tiles that made its (largest) operand, or goes to the host. A value is sent
+What crossbars do not run stays in the tiles that made its (largest) operand, or goes to the host; a view, which moves nothing,
+stays wherever its operand is. A value is sent
 once to each place that reads it: by the routers where it enters other tiles, by the link where it enters another chip
 or the host. Partial sums of a layer that spans tiles are left out, so are hops beyond the first.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from picojoule.reram.mapping import LayerMapping
 from picojoule.reram.spec import ReramSpec
 from picojoule.sim.ir import Layer, Network, OperandKind
-from picojoule.sim.passes import result_bytes
+from picojoule.sim.passes import moves_nothing, result_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ def place(
             taken = mapping.imas * mapping.copies
             home = Home(first=imas // spec.imas_per_tile, last=(imas + taken - 1) // spec.imas_per_tile)
             imas += taken
+        elif moves_nothing(layer):
+            home = made_at.get(layer.operands[0].name, HOST)
         else:
             home = HOST if units[layer.name] == "host" else _beside(layer, made_at)
         homes[layer.name] = home

@@ -10,11 +10,13 @@ from picojoule.reram.mapping import LayerMapping, balanced_copies, map_layer
 from picojoule.reram.pipeline import batch_latency_s, fill_s
 from picojoule.reram.placement import Placement, place
 from picojoule.reram.spec import DynamicMatmul, Replication, ReramSpec, input_width, weight_width
-from picojoule.sim.attributes import MAC_OPS, Op
+from picojoule.sim.attributes import MAC_OPS, Op, RecurrentAttributes
 from picojoule.sim.errors import InfeasibleError, UnsupportedError
 from picojoule.sim.formats import NumberFormat
+from picojoule.sim.fusion import sole_producers
 from picojoule.sim.gemm import Gemm, gemm_view
 from picojoule.sim.ir import Layer, Network, OperandKind
+from picojoule.sim.recurrence import dependent_products, state_format
 from picojoule.sim.vector_unit import HostCost, VectorWork, host_cost, lane_operations, vector_work
 
 CROSSBAR, VECTOR, HOST, UNSUPPORTED = "crossbar", "vector", "host", "unsupported"
@@ -22,8 +24,14 @@ _SPECIAL = {
     Op.CONV: CROSSBAR,
     Op.LINEAR: CROSSBAR,
     Op.MATMUL: CROSSBAR,
+    Op.RECURRENT: CROSSBAR,
     Op.DEFORM_CONV: HOST,  # its window is sampled between pixels, which no wordline can be
     Op.EMBEDDING: HOST,  # a table to look up, not to multiply with
+    # A tile's digital unit streams what its crossbars make; what visits elements in an order that data decide does not stream.
+    Op.GATHER: HOST,
+    Op.SCATTER: HOST,
+    Op.SORT: HOST,
+    Op.GRID_SAMPLE: HOST,
     Op.OPAQUE: UNSUPPORTED,
 }
 UNIT_OF_OP = {op.value: _SPECIAL.get(op, VECTOR) for op in Op}
@@ -33,8 +41,10 @@ UNIT_OF_OP = {op.value: _SPECIAL.get(op, VECTOR) for op in Op}
 class Plan:
     """A network (formats filled in) on a design; services, depths and loads are for the whole batch, in seconds.
 
-    `inline` names activations applied to results on their way to the buffer. `stages` are the pipeline's stages and
-    how long each is busy: every crossbar layer, the digital units of every tile, the host.
+    `inline` names activations applied to results on their way to the buffer; `works` holds the digital work, that of recurrent
+    cells too, whose time `cell_s` counts. `stages` are the pipeline's stages and how long each is busy: every crossbar layer, the
+    digital units of every tile, the host. A recurrent layer is busy until its last step: another batch would need states and
+    a schedule of its own.
     """
 
     network: Network
@@ -45,6 +55,7 @@ class Plan:
     hosted: Mapping[str, HostCost]
     inline: frozenset[str]
     placement: Placement
+    cell_s: Mapping[str, float]
     service_s: Mapping[str, float]
     depth_s: Mapping[str, float]
     stages: Mapping[str, float]
@@ -90,10 +101,13 @@ def unit_of(layer: Layer, spec: ReramSpec) -> str:
 
 
 def formats_of(layer: Layer, spec: ReramSpec) -> tuple[NumberFormat, NumberFormat]:
-    """Return the formats of a MAC layer's input and of what it is multiplied with."""
+    """Return the formats of a MAC layer's input (of its state where it is recurrent) and of what it is multiplied with."""
     x, w = layer.operands[:2]
     second = spec.native_activation if w.kind is OperandKind.ACTIVATION else spec.native_weight
-    return x.format or spec.native_activation, w.format or second
+    first = x.format or spec.native_activation
+    if isinstance(layer.attributes, RecurrentAttributes):
+        first = state_format(layer.attributes, first)
+    return first, w.format or second
 
 
 def map_network(network: Network, batch: int, spec: ReramSpec) -> dict[str, LayerMapping]:
@@ -114,7 +128,11 @@ def map_network(network: Network, batch: int, spec: ReramSpec) -> dict[str, Laye
         if unit == VECTOR:
             input_width(w, where)
         else:
-            maps[layer.name] = map_layer(_stored(layer, batch), weight_width(w, where), bits, signed, spec, where)
+            a = layer.attributes
+            waits = dependent_products(a) if isinstance(a, RecurrentAttributes) else 0
+            maps[layer.name] = map_layer(
+                _stored(layer, batch), weight_width(w, where), bits, signed, spec, where, waits
+            )
     return maps
 
 
@@ -154,10 +172,17 @@ def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) 
         maps = _replicated(maps, batch, needed if chips is None else chips, spec)
     placement = place(network, units, maps, spec, batch)
     inline = _inline(network, units)
-    works = {layer.name: vector_work(layer, batch) for layer in network.layers if units[layer.name] == VECTOR}
+    digital = [layer for layer in network.layers if units[layer.name] == VECTOR or _is_stepped(layer, maps)]
+    works = {layer.name: vector_work(layer, batch) for layer in digital}
     hosted = {layer.name: host_cost(layer, batch) for layer in network.layers if units[layer.name] == HOST}
+    cell_s = {
+        layer.name: _lanes_s(lane_operations(works[layer.name]), placement.homes[layer.name].tiles, spec)
+        for layer in digital
+        if _is_stepped(layer, maps)
+    }
     service = {
-        layer.name: _service_s(layer, batch, maps, works, hosted, inline, placement, spec) for layer in network.layers
+        layer.name: _service_s(layer, batch, maps, works, hosted, inline, placement, spec) + cell_s.get(layer.name, 0.0)
+        for layer in network.layers
     }
     return Plan(
         network=network,
@@ -168,16 +193,24 @@ def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) 
         hosted=hosted,
         inline=inline,
         placement=placement,
+        cell_s=cell_s,
         service_s=service,
-        depth_s={name: spec.pipeline_reads * spec.read_s if name in maps else 0.0 for name in units},
-        stages=_stages(units, service, placement),
+        depth_s={
+            name: spec.pipeline_reads * spec.read_s if name in maps and not maps[name].waits else 0.0 for name in units
+        },
+        stages=_stages(units, service, cell_s, placement),
     )
+
+
+def _is_stepped(layer: Layer, maps: Mapping[str, LayerMapping]) -> bool:
+    """Whether crossbars run a layer step by step, with digital work between the steps."""
+    return layer.name in maps and maps[layer.name].waits > 0
 
 
 def _replicated(maps: dict[str, LayerMapping], batch: int, chips: int, spec: ReramSpec) -> dict[str, LayerMapping]:
     copies = balanced_copies(
         [m.service_s(spec) for m in maps.values()],
-        [max(1, m.gemm.m // batch) for m in maps.values()],
+        [m.positions if m.waits else max(1, m.gemm.m // batch) for m in maps.values()],
         [m.imas for m in maps.values()],
         chips * spec.tiles_per_chip * spec.imas_per_tile,
     )
@@ -186,17 +219,14 @@ def _replicated(maps: dict[str, LayerMapping], batch: int, chips: int, spec: Rer
 
 def _inline(network: Network, units: Mapping[str, str]) -> frozenset[str]:
     """Return activations that alone read what a unit of their tiles makes: they work on it before it is stored."""
-    makers = {r.name: layer.name for layer in network.layers for r in layer.results}
-    consumers = network.consumers()
-    found = []
-    for layer in network.layers:
-        if layer.op is not Op.ACTIVATION:
-            continue
-        read = layer.operands[0].name
-        alone = len(consumers.get(read, ())) == 1 and read not in network.outputs
-        if alone and units.get(makers.get(read, ""), HOST) in (CROSSBAR, VECTOR):
-            found.append(layer.name)
-    return frozenset(found)
+    producers = sole_producers(network)
+    return frozenset(
+        layer.name
+        for layer in network.layers
+        if layer.op is Op.ACTIVATION
+        and layer.name in producers
+        and units[producers[layer.name].name] in (CROSSBAR, VECTOR)
+    )
 
 
 def _service_s(
@@ -219,17 +249,25 @@ def _service_s(
     work, view = works[layer.name], gemm_view(layer, batch)
     operations = (view.macs if view else 0) + lane_operations(work)
     moved_bits = 0 if layer.name in inline else 8 * (work.read_bytes + work.write_bytes)
-    cycles = max(operations / spec.vector_lanes, moved_bits / spec.edram_bits_per_cycle)
-    return cycles / (placement.homes[layer.name].tiles * spec.clock_mhz * 1e6)
+    tiles = placement.homes[layer.name].tiles
+    moving_s = moved_bits / spec.edram_bits_per_cycle / (tiles * spec.clock_mhz * 1e6)
+    return max(_lanes_s(operations, tiles, spec), moving_s)
 
 
-def _stages(units: Mapping[str, str], service_s: Mapping[str, float], placement: Placement) -> dict[str, float]:
+def _lanes_s(operations: int, tiles: int, spec: ReramSpec) -> float:
+    """Return the time of lane operations on the digital units of some tiles."""
+    return operations / spec.vector_lanes / (tiles * spec.clock_mhz * 1e6)
+
+
+def _stages(
+    units: Mapping[str, str], service_s: Mapping[str, float], cell_s: Mapping[str, float], placement: Placement
+) -> dict[str, float]:
     stages = {name: service_s[name] for name, unit in units.items() if unit == CROSSBAR}
     load_s = np.zeros(placement.tiles)
     for name, unit in units.items():
-        if unit == VECTOR:
+        if unit == VECTOR or name in cell_s:
             home = placement.homes[name]
-            load_s[home.first : home.last + 1] += service_s[name]
+            load_s[home.first : home.last + 1] += cell_s.get(name, service_s[name])
     busiest = int(load_s.argmax())
     stages[f"digital unit of tile {busiest}"] = float(load_s[busiest])
     stages[HOST] = sum(service_s[name] for name, unit in units.items() if unit == HOST)

@@ -31,7 +31,9 @@ class ReramProduct:
         """Whether no conversion can lose anything, whatever the inputs."""
         # The sign step and the bits below it use pulses no larger than the unsigned stream, on the same cells and ADCs.
         streams = [self._program(self.input_bits, bipolar=False)]
-        if self.signed and self.spec.signed_inputs is SignedInputs.BIPOLAR:
+        if (
+            self.spec.signed_inputs is SignedInputs.BIPOLAR
+        ):  # also for unsigned formats: the caller may find signs in them
             streams.append(self._program(self.input_bits, bipolar=True))
         return all(s.lossless_share == 1.0 for s in streams)
 
@@ -39,18 +41,20 @@ class ReramProduct:
         """Return [out, batch] for integer inputs [in, batch], in integer product units.
 
         Bipolar designs stream by the format, `signed`, so that a sample does not depend on those beside it; with a sign step
-        a column without negative inputs computes the same either way.
+        a column without negative inputs computes the same either way. True also lets inputs of an unsigned format have signs:
+        calibration gives such a format a sign where its values need one.
 
         Raises:
             InputError: if an input leaves the range of the format.
 
         """
         negative = bool(inputs.size and inputs.min() < 0)
-        by_format = bool(signed) and self.signed and self.spec.signed_inputs is SignedInputs.BIPOLAR
+        has_sign = self.signed or bool(signed)
+        by_format = bool(signed) and self.spec.signed_inputs is SignedInputs.BIPOLAR
         if not (negative or by_format):
             return self._program(self.input_bits, bipolar=False).matmul(inputs)
-        if not self.signed or self.spec.signed_inputs is SignedInputs.BIPOLAR:
-            return self._program(self.input_bits, bipolar=self.signed).matmul(inputs)
+        if not has_sign or self.spec.signed_inputs is SignedInputs.BIPOLAR:
+            return self._program(self.input_bits, bipolar=has_sign).matmul(inputs)
         low_bits = self.input_bits - 1
         sign = inputs < 0
         low = inputs + sign * float(1 << low_bits)

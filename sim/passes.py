@@ -3,14 +3,24 @@
 Each takes a network and returns another; nothing is changed in place.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op, PoolAttributes, PoolKind
+from picojoule.sim.attributes import (
+    MAC_OPS,
+    VIEW_OPS,
+    ConvAttributes,
+    NormAttributes,
+    NormKind,
+    Op,
+    PoolAttributes,
+    PoolKind,
+    QuantizeAttributes,
+    QuantizeKind,
+)
 from picojoule.sim.errors import InputError
 from picojoule.sim.formats import NumberFormat, integer_format
 from picojoule.sim.ir import Layer, Network, Operand, OperandKind, Result, TensorType
@@ -66,26 +76,28 @@ def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
     shape = tuple(-1 if i == axis else 1 for i in range(len(weight.shape)))
 
     def gain() -> NDArray[np.float64]:
-        return _load(scale) / np.sqrt(_load(variance) + epsilon)
+        with np.errstate(all="ignore"):  # what becomes infinite or NaN is refused with the other weights
+            return _load(scale) / np.sqrt(_load(variance) + epsilon)
 
     def load_weight() -> NDArray[np.generic]:
-        return (_load(weight) * gain().reshape(shape)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            return (_load(weight) * gain().reshape(shape)).astype(np.float32)
 
     def load_bias() -> NDArray[np.generic]:
         start = _load(bias) if bias else 0.0
-        return ((start - _load(mean)) * gain() + _load(shift)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            return ((start - _load(mean)) * gain() + _load(shift)).astype(np.float32)
 
+    # The same operations in the same precision as above: what is priced and stored equals, bit for bit, what is run.
     def gain_tensor() -> "torch.Tensor":
-        import torch
-
-        return _tensor(scale) * torch.rsqrt(_tensor(variance) + epsilon)
+        return _tensor(scale) / (_tensor(variance) + epsilon).sqrt()
 
     def weight_tensor() -> "torch.Tensor":
-        return _tensor(weight) * gain_tensor().reshape(shape)
+        return (_tensor(weight) * gain_tensor().reshape(shape)).float()
 
     def bias_tensor() -> "torch.Tensor":
         start = _tensor(bias) if bias else 0.0
-        return (start - _tensor(mean)) * gain_tensor() + _tensor(shift)
+        return ((start - _tensor(mean)) * gain_tensor() + _tensor(shift)).float()
 
     note = weight.weights.note if weight.weights else "file"
     handle = Weights(shape=weight.shape, load=load_weight, origin=weight_tensor, note=note)
@@ -107,6 +119,8 @@ def _folded_step(weight: Operand, gain: NDArray[np.float64] | None) -> dict[str,
     factor = np.where(gain == 0, 1.0, np.abs(gain))
     step = np.broadcast_to(np.array(weight.step, dtype=np.float64), gain.shape) * factor
     form = weight.format
+    if form is not None and not form.signed and (gain < 0).any():
+        form = replace(form, signed=True, bits=form.bits + 1)  # its codes change sign
     return {"step": tuple(float(s) for s in step), "format": form.per_channel() if form is not None else None}
 
 
@@ -120,7 +134,7 @@ def _tensor(operand: Operand) -> "torch.Tensor":
 
     handle = operand.weights
     assert handle is not None
-    return handle.origin() if handle.origin else torch.from_numpy(np.array(handle.array()))
+    return (handle.origin() if handle.origin else torch.from_numpy(np.array(handle.array()))).double()
 
 
 def fill_formats(network: Network, weight: NumberFormat, activation: NumberFormat) -> tuple[Network, bool]:
@@ -140,8 +154,7 @@ def fill_formats(network: Network, weight: NumberFormat, activation: NumberForma
     values.update((r.name, r.format or activation) for r in inputs)
     layers = []
     for layer in network.layers:
-        is_mac = layer.op in (Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV)
-        if is_mac:
+        if layer.op in MAC_OPS:
             assumed = assumed or any(o.format is None for o in layer.operands[:2])
         operands = tuple(_filled(i, o, weight, values.get(o.name, activation)) for i, o in enumerate(layer.operands))
         results = tuple(of_value(r) for r in layer.results)
@@ -150,11 +163,11 @@ def fill_formats(network: Network, weight: NumberFormat, activation: NumberForma
     return replace(network, inputs=inputs, layers=tuple(layers)), assumed
 
 
-_KEEP_VALUES = frozenset(
-    {Op.ACTIVATION, Op.RESHAPE, Op.TRANSPOSE, Op.CONCAT, Op.SPLIT, Op.SLICE, Op.EXPAND, Op.PAD, Op.EMBEDDING}
-)
-"""Operators whose operand may be stored as narrowly as their result: they move values, or (activations) run where the value
+_KEEP_VALUES = frozenset({Op.ACTIVATION, Op.RESHAPE, Op.TRANSPOSE, Op.CONCAT, Op.SPLIT, Op.SLICE, Op.EXPAND, Op.PAD})
+"""Operators whose operands may be stored as narrowly as their result: they move values, or (activations) run where the value
 is made."""
+_LOOK_UP = frozenset({Op.EMBEDDING, Op.GATHER})
+"""Operators that do so with their first operand; the others are indices."""
 
 
 def _wanted_formats(network: Network) -> dict[str, NumberFormat]:
@@ -167,12 +180,26 @@ def _wanted_formats(network: Network) -> dict[str, NumberFormat]:
     consumers = network.consumers()
     for layer in reversed(network.layers):
         form = next((wanted[r.name] for r in layer.results if r.name in wanted), None)
-        a = layer.attributes
-        keeps = layer.op in _KEEP_VALUES or (isinstance(a, PoolAttributes) and a.kind is PoolKind.MAX)
-        for operand in layer.activations:
-            if form and keeps and len(consumers[operand.name]) == 1 and operand.name not in network.outputs:
+        for operand in _kept(layer):
+            if form and len(consumers[operand.name]) == 1 and operand.name not in network.outputs:
                 wanted.setdefault(operand.name, form)
     return wanted
+
+
+def _kept(layer: Layer) -> tuple[Operand, ...]:
+    """Return the activations whose values a layer hands on."""
+    a = layer.attributes
+    first = tuple(o for o in layer.operands[:1] if o.kind is OperandKind.ACTIVATION)
+    if layer.op in _LOOK_UP or (layer.op is Op.QUANTIZE and moves_nothing(layer)):
+        return first
+    keeps = layer.op in _KEEP_VALUES or (isinstance(a, PoolAttributes) and a.kind is PoolKind.MAX)
+    return layer.activations if keeps else ()
+
+
+def moves_nothing(layer: Layer) -> bool:
+    """Whether a layer costs nothing: a view, or a change of format, since whoever writes a value writes it in its format."""
+    a = layer.attributes
+    return layer.op in VIEW_OPS or (isinstance(a, QuantizeAttributes) and a.kind is not QuantizeKind.DYNAMIC)
 
 
 def _filled(position: int, operand: Operand, weight: NumberFormat, activation: NumberFormat) -> Operand:
@@ -205,41 +232,7 @@ def check_weights(network: Network) -> None:
                 )
 
 
-def peak_activation_bytes(network: Network, batch: int) -> int:
-    """Return the most bytes of values alive at once when layers run in their order (formats must be filled in).
-
-    A view, and an activation that is its operand's last reader, need no memory of their own.
-    """
-    last: dict[str, int] = {name: len(network.layers) for name in network.outputs}
-    for i, layer in enumerate(network.layers):
-        for operand in layer.activations:
-            last[operand.name] = max(last.get(operand.name, 0), i)
-    values = network.values()
-    size = {name: result_bytes(r, batch) for name, r in values.items()}
-    alive = {r.name for r in network.inputs}
-    peak = sum(size[n] for n in alive)
-    for i, layer in enumerate(network.layers):
-        if layer.op in (Op.RESHAPE, Op.ACTIVATION):  # in place, where nobody else needs the operand
-            alive = {n for n in alive if last.get(n, -1) > i or n not in {o.name for o in layer.operands}}
-        alive.update(r.name for r in layer.results)
-        peak = max(peak, sum(size[n] for n in alive))
-        alive = {n for n in alive if last.get(n, -1) > i}
-    return peak
-
-
 def result_bytes(value: Result | Operand, batch: int) -> int:
     """Return the bytes of a value or operand for `batch` samples, rounded up (its format must be filled in)."""
     bits = value.format.stored_bits if value.format else 32.0
     return -(-int(value.type.elements(batch) * bits) // 8)
-
-
-def layer_bytes(layer: Layer, batch: int) -> int:
-    """Return the bytes of a layer's operands and results for `batch` samples."""
-    operands = sum(result_bytes(o, batch) for o in layer.operands)
-    return operands + sum(result_bytes(r, batch) for r in layer.results)
-
-
-def weight_bytes(network: Network) -> int:
-    """Return the bytes of all parameters at their formats, shared tensors once."""
-    parameters: Mapping[str, Operand] = {o.name: o for layer in network.layers for o in layer.parameters}
-    return sum(result_bytes(o, 1) for o in parameters.values())

@@ -1,34 +1,20 @@
 """Work of layers that no MAC array runs, and what it costs on a vector unit or on the host.
 
-Every such layer moves bytes and most compute something; none is free. Operation counts per element are ours: one lane
-operation for an addition, comparison or multiplication, one transcendental for exp, tanh, reciprocal or root (whose
-energy and time are `vector.transcendental.steps` multiply-adds).
+Every such layer moves bytes and most compute something (`vector_counts`); none is free but a view. A transcendental takes the
+energy and time of `vector.transcendental.steps` multiply-adds.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
 
-from picojoule.sim.attributes import (
-    ActivationAttributes,
-    ActivationKind,
-    Attributes,
-    ElementwiseAttributes,
-    ElementwiseKind,
-    NormAttributes,
-    NormKind,
-    Op,
-    PoolAttributes,
-)
+from picojoule.sim.attributes import GridSampleAttributes, Op, QuantizeAttributes
 from picojoule.sim.cost import Energy
 from picojoule.sim.gemm import layer_macs
-from picojoule.sim.ir import Layer, OperandKind
-from picojoule.sim.passes import result_bytes
+from picojoule.sim.ir import Layer, Operand, OperandKind
+from picojoule.sim.passes import moves_nothing, result_bytes
 from picojoule.sim.technology import VectorOperation, constant, vector_operation_energy_pj
-
-_SIMPLE, _TRANSCENDENTAL = VectorOperation.ADD, VectorOperation.TRANSCENDENTAL
-_MULTIPLY, _COMPARE = VectorOperation.MULTIPLY, VectorOperation.COMPARE
+from picojoule.sim.vector_counts import operation_counts, taps_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,99 +28,45 @@ class VectorWork:
     write_bytes: int
 
 
-_PER_ELEMENT: dict[ActivationKind, dict[VectorOperation, int]] = {
-    ActivationKind.RELU: {_COMPARE: 1},
-    ActivationKind.CLIP: {_COMPARE: 2},
-    ActivationKind.LEAKY_RELU: {_COMPARE: 1, _MULTIPLY: 1},
-    ActivationKind.HARD_SIGMOID: {_COMPARE: 2, _MULTIPLY: 1, _SIMPLE: 1},
-    ActivationKind.HARD_SWISH: {_COMPARE: 2, _MULTIPLY: 2, _SIMPLE: 1},
-    ActivationKind.SILU: {_TRANSCENDENTAL: 1, _MULTIPLY: 1},
-    ActivationKind.GELU: {_TRANSCENDENTAL: 1, _MULTIPLY: 2, _SIMPLE: 1},
-    ActivationKind.GELU_TANH: {_TRANSCENDENTAL: 1, _MULTIPLY: 4, _SIMPLE: 2},
-    ActivationKind.MISH: {_TRANSCENDENTAL: 2, _MULTIPLY: 1},
-}
-_ELEMENTWISE: dict[ElementwiseKind, dict[VectorOperation, int]] = {
-    ElementwiseKind.MUL: {_MULTIPLY: 1},
-    ElementwiseKind.CAST: {_MULTIPLY: 1},
-    ElementwiseKind.COPY: {},
-    **{
-        kind: {_TRANSCENDENTAL: 1}
-        for kind in (
-            ElementwiseKind.DIV,
-            ElementwiseKind.POW,
-            ElementwiseKind.SQRT,
-            ElementwiseKind.RSQRT,
-            ElementwiseKind.EXP,
-            ElementwiseKind.LOG,
-            ElementwiseKind.RECIPROCAL,
-            ElementwiseKind.SIN,
-            ElementwiseKind.COS,
-        )
-    },
-}
-
-
 def vector_work(layer: Layer, batch: int) -> VectorWork:
     """Return the work of a layer outside the MAC array; formats must be filled in.
 
-    A gather reads what it returns, not its whole table. A reshape moves nothing.
+    A layer reads its operands and writes its results, once each. But: a view moves nothing; what looks values up reads those it
+    returns (a grid sample every pixel of every sample, because nobody knows which of them meet), not all there are; and a
+    dynamic quantiser reads its operand twice.
     """
-    ins = [o for o in layer.operands if layer.op is not Op.EMBEDDING or o is not layer.operands[0]]
+    if moves_nothing(layer):
+        return VectorWork(operations={}, read_elements=0, write_elements=0, read_bytes=0, write_bytes=0)
+    looked_up = _looked_up(layer)
+    ins = [o for o in layer.operands if o is not looked_up]
     reads = sum(o.type.elements(batch) for o in ins)
     read_bytes = sum(result_bytes(o, batch) for o in ins)
-    writes = sum(r.type.elements(batch) for r in layer.results)
-    write_bytes = sum(result_bytes(r, batch) for r in layer.results)
-    if layer.op is Op.EMBEDDING:
-        reads += writes
-        read_bytes += write_bytes
-    if layer.op is Op.RESHAPE:
-        reads = writes = read_bytes = write_bytes = 0
-    elements = max(writes, layer.operands[0].type.elements(batch) if layer.op is Op.REDUCE and layer.operands else 0)
-    counts = _operations(layer.op, layer.attributes, layer)
+    if looked_up is not None:
+        a = layer.attributes
+        taps = taps_of(a.mode, layer.operands[1].shape[-1]) if isinstance(a, GridSampleAttributes) else 1
+        taken = taps * layer.results[0].type.elements(batch)
+        bits = looked_up.format.stored_bits if looked_up.format else 32.0
+        reads += taken
+        read_bytes += -(-int(taken * bits) // 8)
+    passes = 2 if isinstance(layer.attributes, QuantizeAttributes) else 1
     return VectorWork(
-        operations={op: n * elements for op, n in counts.items() if n},
-        read_elements=reads,
-        write_elements=writes,
-        read_bytes=read_bytes,
-        write_bytes=write_bytes,
+        operations=operation_counts(layer, batch),
+        read_elements=reads * passes,
+        write_elements=sum(r.type.elements(batch) for r in layer.results),
+        read_bytes=read_bytes * passes,
+        write_bytes=sum(result_bytes(r, batch) for r in layer.results),
     )
 
 
-def _operations(op: Op, attributes: Attributes, layer: Layer) -> dict[VectorOperation, int]:
-    match attributes:
-        case ActivationAttributes():
-            return _PER_ELEMENT.get(attributes.kind, {_TRANSCENDENTAL: 1})
-        case ElementwiseAttributes():
-            one = _ELEMENTWISE.get(attributes.kind, {_SIMPLE: 1})
-            return {k: v * max(1, len(layer.operands) - 1) for k, v in one.items()}
-        case PoolAttributes():
-            if attributes.output_size:
-                space = layer.operands[0].shape[-len(attributes.output_size) :]
-                window = prod(-(-i // o) for i, o in zip(space, attributes.output_size, strict=True))
-            else:
-                window = prod(attributes.kernel)
-            return {_COMPARE: window}
-    match op:
-        case Op.NORM:
-            if isinstance(attributes, NormAttributes) and attributes.kind is NormKind.BATCH:
-                return {_SIMPLE: 1, _MULTIPLY: 1}  # stored statistics: one scale and one shift
-            # Mean, variance (square and add), subtract, scale, shift; the root is once a row and negligible.
-            return {_SIMPLE: 4, _MULTIPLY: 2}
-        case Op.SOFTMAX:
-            # Maximum, subtract, exp, sum, multiply by the reciprocal.
-            return {_COMPARE: 1, _SIMPLE: 2, _TRANSCENDENTAL: 1, _MULTIPLY: 1}
-        case Op.REDUCE:
-            return {_SIMPLE: 1}
-        case Op.RESIZE:
-            return {_MULTIPLY: 3, _SIMPLE: 3}
-        case _:
-            return {}
+def _looked_up(layer: Layer) -> Operand | None:
+    """Return the operand of which only what the indices name is read: a table, gathered data, a sampled image."""
+    return layer.operands[0] if layer.op in (Op.EMBEDDING, Op.GATHER, Op.GRID_SAMPLE) else None
 
 
 def lane_operations(work: VectorWork) -> int:
     """Return lane operations, a transcendental counted as its multiply-add steps."""
     steps = round(constant("vector.transcendental.steps").value)
-    return sum(n * (steps if op is _TRANSCENDENTAL else 1) for op, n in work.operations.items())
+    return sum(n * (steps if op is VectorOperation.TRANSCENDENTAL else 1) for op, n in work.operations.items())
 
 
 def operation_energy(component: str, work: VectorWork, bits: int, node_nm: float) -> list[Energy]:
@@ -154,8 +86,9 @@ def _operation_price(op: VectorOperation, bits: int, node_nm: float) -> tuple[tu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCost:
-    """Time and energy of a layer on the host."""
+    """Time and energy of a layer on the host, and its work there."""
 
+    work: VectorWork
     seconds: float
     energy: tuple[Energy, ...]
 
@@ -172,7 +105,7 @@ def host_cost(layer: Layer, batch: int, host: str = "cortex_a53_quad") -> HostCo
     seconds = max(compute, (work.read_bytes + work.write_bytes) / giga["bandwidth"])
     power = constant(names["power"])  # mW = pJ/ns
     line = Energy(component="host", constant=power.name, events=seconds * 1e9, pj_per_event=power.value)
-    return HostCost(seconds=seconds, energy=(line,))
+    return HostCost(work=work, seconds=seconds, energy=(line,))
 
 
 def operand_elements(layer: Layer, kind: OperandKind, batch: int) -> int:

@@ -2,8 +2,9 @@
 
 MAC layers run on the array as GEMMs (timing and traffic in their own files), groups one after the other. An activation or
 batch norm that directly follows an array layer runs in the array's output path: it costs its operations, no time and no
-traffic. Other layers run on the vector unit, from and to DRAM; deformable convolution, whose gather the array cannot do,
-runs on the host. Nothing stays on chip between layers.
+traffic. Other layers run on the vector unit, from and to DRAM (an address generator looks values up there: embeddings, gathers,
+scatters). What visits single elements in an order that depends on data runs on the host: deformable convolution and grid
+samples, which read four neighbours at a time, and sorting. Nothing stays on chip between layers.
 """
 
 from pathlib import Path
@@ -13,21 +14,25 @@ import numpy as np
 
 from picojoule.accel.systolic.array_pricing import ArrayPricing, Job, touched_elements
 from picojoule.accel.systolic.energy import EnergyModel
+from picojoule.accel.systolic.recurrence import recurrence_of, turn_sizes
 from picojoule.accel.systolic.spec import SystolicSpec
-from picojoule.sim.attributes import NormAttributes, NormKind, Op
+from picojoule.sim.attributes import NormAttributes, NormKind, Op, RecurrentAttributes
 from picojoule.sim.cost import Area, LayerCost
 from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError, unknown_choice
 from picojoule.sim.evaluation import Priced, check_evaluation, make_report
-from picojoule.sim.formats import Granularity, NumberFormat, integer_format
+from picojoule.sim.formats import Granularity, NumberFormat, Structure, integer_format
+from picojoule.sim.fusion import sole_producers
 from picojoule.sim.gemm import gemm_view
 from picojoule.sim.ir import Layer, Network, OperandKind
 from picojoule.sim.passes import fill_formats, result_bytes
 from picojoule.sim.protocol import Arithmetic, HardwareSpec
+from picojoule.sim.recurrence import state_format
 from picojoule.sim.report import Report
 from picojoule.sim.technology import dram_key
 from picojoule.sim.vector_unit import host_cost, lane_operations, operation_energy, vector_work
 
-_ARRAY_OPS = (Op.CONV, Op.LINEAR, Op.MATMUL)
+_ARRAY_OPS = (Op.CONV, Op.LINEAR, Op.MATMUL, Op.RECURRENT)
+_HOST_OPS = (Op.DEFORM_CONV, Op.GRID_SAMPLE, Op.SORT)
 
 
 class SystolicArray:
@@ -37,7 +42,7 @@ class SystolicArray:
     spec_type: ClassVar[type[HardwareSpec]] = SystolicSpec
     preset_folder: ClassVar[Path] = Path(__file__).parent / "presets"
     unit_of_op: ClassVar[dict[str, str]] = {
-        op.value: "array" if op in _ARRAY_OPS else "host" if op is Op.DEFORM_CONV else "vector"
+        op.value: "array" if op in _ARRAY_OPS else "host" if op in _HOST_OPS else "vector"
         for op in Op
         if op is not Op.OPAQUE
     } | {Op.OPAQUE.value: "unsupported"}
@@ -83,6 +88,8 @@ class SystolicArray:
         """Return (format of operand 1, format of operand 0), checked against the PEs."""
         native_weight, native_activation = self.native
         activation = layer.operands[0].format or native_activation
+        if isinstance(layer.attributes, RecurrentAttributes):
+            activation = state_format(layer.attributes, activation)
         weight = layer.operands[1].format or (native_weight if layer.parameters else native_activation)
         if not layer.parameters and weight == native_activation and weight.bits > native_weight.bits:
             weight = integer_format(native_weight.bits)  # the second activation of a product enters where weights do
@@ -151,7 +158,7 @@ class SystolicArray:
         useful = sum((c.utilization or 0.0) * c.latency_s for c in costs if c.unit == "array")
         area = self.area()
         notes = []
-        if any(o.sparsity.density < 1 for layer in network.layers for o in layer.operands):
+        if any(o.sparsity.structure is not Structure.DENSE for layer in network.layers for o in layer.operands):
             notes.append("zeros save nothing here: the PEs multiply them like any other value")
         if spec.compat == "scalesim":
             notes.append("compat scalesim: cycles and SRAM words as SCALE-Sim 3.0.0 counts them; the rest is ours")
@@ -179,18 +186,36 @@ class SystolicArray:
         weight, activation = self._formats(layer)
         gemm = gemm_view(layer, batch)
         assert gemm is not None
-        result = layer.results[0]
-        bias = [o for o in layer.operands[2:] if o.kind is OperandKind.PARAMETER]
+        result, a = layer.results[0], layer.attributes
+        biases = [o for o in layer.operands[2:] if o.kind is OperandKind.PARAMETER]
+        touched, written, recurrence = touched_elements(layer, batch), layer.results[:1], None
+        if isinstance(a, RecurrentAttributes):
+            turns = turn_sizes(layer, gemm)
+            biases = list(layer.operands[2:3]) if a.has_bias else []
+            touched, written = turns.m * turns.k * turns.groups, layer.results
+            work = vector_work(layer, batch)
+            energy = operation_energy("vector", work, self._output_path_bits, self.spec.node_nm)
+            recurrence = recurrence_of(layer, batch, gemm, work, self._lanes, energy)
         return Job(
             layer=layer,
             gemm=gemm,
             weight=weight,
             activation=activation,
             result_bits=result.format.bits if result.format else 32,
-            ifmap_elements=touched_elements(layer, batch),
-            outputs=result.type.elements(batch),
-            bias_bytes=sum(result_bytes(o, 1) for o in bias),
+            ifmap_elements=touched,
+            outputs=sum(r.type.elements(batch) for r in written),
+            bias_bytes=sum(result_bytes(o, 1) for o in biases),
+            recurrence=recurrence,
         )
+
+    @property
+    def _lanes(self) -> int:
+        return self.spec.vector_lanes or self.spec.cols
+
+    @property
+    def _output_path_bits(self) -> int:
+        """Width of what the vector unit takes from the array: accumulators, down to 32 bits."""
+        return min(32, self.spec.accumulator_bits)
 
     def _price_other(self, layer: Layer, batch: int, fused: bool) -> LayerCost:
         unit = self.unit_of_op[layer.op.value]
@@ -218,12 +243,9 @@ class SystolicArray:
                 dram_read_bytes=work.read_bytes,
                 dram_write_bytes=work.write_bytes,
             )
-        width = (
-            min(32, self.spec.accumulator_bits) if fused else 16
-        )  # the vector unit takes accumulators down to 32 bits
+        width = self._output_path_bits if fused else 16
         energy = operation_energy("vector", work, width, self.spec.node_nm)
-        lanes = self.spec.vector_lanes or self.spec.cols
-        compute = 0 if fused else -(-lane_operations(work) // lanes)
+        compute = 0 if fused else -(-lane_operations(work) // self._lanes)
         total = 0 if fused else work.read_bytes + work.write_bytes
         stall = max(0, int(np.ceil(total / self._array.bytes_per_cycle)) - compute)
         return LayerCost(
@@ -246,15 +268,12 @@ class SystolicArray:
 
 def _fused(network: Network) -> frozenset[str]:
     """Return the layers that run in the array's output path: an activation (or batch norm) alone behind an array layer."""
-    makers = {r.name: layer for layer in network.layers for r in layer.results}
-    consumers = network.consumers()
+    producers = sole_producers(network)
     fused: set[str] = set()
     for layer in network.layers:
         a = layer.attributes
         unary = layer.op is Op.ACTIVATION or (isinstance(a, NormAttributes) and a.kind is NormKind.BATCH)
-        before = makers.get(layer.operands[0].name) if layer.operands else None
-        if not unary or before is None or len(consumers[layer.operands[0].name]) > 1:
-            continue
-        if layer.operands[0].name not in network.outputs and (before.op in _ARRAY_OPS or before.name in fused):
+        before = producers.get(layer.name)
+        if unary and before is not None and (before.op in _ARRAY_OPS or before.name in fused):
             fused.add(layer.name)
     return frozenset(fused)

@@ -7,6 +7,7 @@ import numpy as np
 
 from picojoule.accel.systolic import timing, traffic
 from picojoule.accel.systolic.energy import EnergyModel
+from picojoule.accel.systolic.recurrence import Recurrence, StepArrays, carry, turn_sizes
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.accel.systolic.timing import FloatArray, IntArray
 from picojoule.sim.attributes import ConvAttributes
@@ -18,7 +19,7 @@ from picojoule.sim.ir import Layer
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias."""
+    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias; recurrent ones their steps."""
 
     layer: Layer
     gemm: Gemm
@@ -28,6 +29,7 @@ class Job:
     ifmap_elements: int
     outputs: int
     bias_bytes: int
+    recurrence: Recurrence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,15 @@ class _Counts:
 
     compute: IntArray
     stalls: IntArray
+    dependence: IntArray
     ifmap_reads: IntArray
+    ifmap_writes: IntArray
     filter_reads: IntArray
     ofmap_writes: IntArray
     psum_writes: IntArray
     psum_reads: IntArray
     dram_ifmap: IntArray
+    dram_gates: IntArray
     dram_filter: IntArray
     dram_psum_reads: IntArray
     dram_psum_writes: IntArray
@@ -53,11 +58,11 @@ class _Counts:
     lost_padding: FloatArray
     lost_fill_drain: FloatArray
     lost_bandwidth: FloatArray
+    lost_dependence: FloatArray
 
 
-_SHARES = frozenset(
-    {"mapping_efficiency", "compute_utilization", "utilization", "lost_padding", "lost_fill_drain", "lost_bandwidth"}
-)
+_LOST = ("padding", "fill_drain", "bandwidth", "dependence")
+_SHARES = frozenset({"mapping_efficiency", "compute_utilization", "utilization", *(f"lost_{cause}" for cause in _LOST)})
 
 
 def _cheaper(whole: _Counts, sample: _Counts, batch: int) -> _Counts:
@@ -91,6 +96,7 @@ class ArrayPricing:
     def _counts(self, jobs: Sequence[Job]) -> _Counts:
         spec = self.spec
         flow = int(timing.Dataflow.of(spec.dataflow))
+        steps = StepArrays.of(jobs)
         m, n, k, groups = self._sizes(jobs)
         timed = self._timed(jobs, m, n, k)
         ours = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
@@ -99,28 +105,41 @@ class ArrayPricing:
             compute = timing.scalesim_cycles(flow, spec.rows, spec.cols, *timed, groups)
             ofmap_writes = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, m, n, k, groups).ofmap_writes
         else:
-            compute = timing.fold_cycles(
-                flow, spec.rows, spec.cols, *timed, groups, spec.overlap_load, spec.overlap_drain
+            compute = steps.turns * timing.fold_cycles(
+                flow, spec.rows, spec.cols, *timed, groups // steps.turns, spec.overlap_load, spec.overlap_drain
             )
             ofmap_writes = sums.ofmap_writes
         outputs = np.array([j.outputs for j in jobs], dtype=np.int64)
         bias = np.array([j.bias_bytes for j in jobs], dtype=np.int64)
-        landing = np.maximum(0, m * n * groups - outputs)  # a transposed convolution adds up what lands on one output
-        moved = self._moved(jobs, flow, (m, n, k, groups), outputs)
-        moved = replace(moved, read_bytes=moved.read_bytes + bias)
-        stalls = traffic.stall_cycles(moved, compute, self.bytes_per_cycle)
-        use = timing.utilization(
-            flow, spec.rows, spec.cols, *timed, groups, compute_cycles=compute, stall_cycles=stalls
+        products = m * n * groups
+        # A transposed convolution adds up what lands on one output.
+        landing = np.where(steps.here, 0, np.maximum(0, products - outputs))
+        carried = carry(
+            jobs,
+            steps,
+            spec,
+            products,
+            n * k * groups // steps.turns,
+            self._moved(jobs, flow, (m, n, k, groups), outputs),
         )
+        moved = replace(carried.traffic, read_bytes=carried.traffic.read_bytes + bias)
+        stalls = traffic.stall_cycles(moved, compute + steps.cycles, self.bytes_per_cycle)
+        waits = stalls + steps.cycles
+        use = timing.utilization(flow, spec.rows, spec.cols, *timed, groups, compute_cycles=compute, stall_cycles=waits)
+        lost_dependence = use.lost_bandwidth * steps.cycles / np.maximum(1, waits)
+        psum_reads = np.zeros_like(sums.psum_reads) if spec.compat == "scalesim" else sums.psum_reads
         return _Counts(
             compute=compute,
             stalls=stalls,
+            dependence=steps.cycles,
             ifmap_reads=ours.ifmap_reads,
+            ifmap_writes=carried.ifmap_writes,
             filter_reads=ours.filter_reads,
-            ofmap_writes=ofmap_writes,
-            psum_writes=np.maximum(0, sums.ofmap_writes - outputs),
-            psum_reads=(0 if spec.compat == "scalesim" else sums.psum_reads) + landing,
+            ofmap_writes=ofmap_writes + carried.psum_writes + np.where(steps.here, outputs, 0),
+            psum_writes=np.maximum(0, sums.ofmap_writes - np.where(steps.here, 0, outputs)) + carried.psum_writes,
+            psum_reads=psum_reads + landing + carried.psum_reads,
             dram_ifmap=moved.ifmap_reads,
+            dram_gates=steps.gates + steps.given,
             dram_filter=moved.filter_reads,
             dram_psum_reads=moved.psum_reads,
             dram_psum_writes=moved.psum_writes,
@@ -131,7 +150,8 @@ class ArrayPricing:
             utilization=use.utilization,
             lost_padding=use.lost_padding,
             lost_fill_drain=use.lost_fill_drain,
-            lost_bandwidth=use.lost_bandwidth,
+            lost_bandwidth=use.lost_bandwidth - lost_dependence,
+            lost_dependence=lost_dependence,
         )
 
     def _moved(
@@ -179,13 +199,14 @@ class ArrayPricing:
         return -(-k // parallel)
 
     def _sizes(self, jobs: Sequence[Job]) -> tuple[IntArray, ...]:
-        """Return m, n, k, groups as arrays, after making sure that no product of them leaves 64 bits.
+        """Return m, n, k, groups as arrays (steps of recurrent layers are groups); no product of them leaves 64 bits.
 
         Raises:
             InputError: if one would.
 
         """
-        columns = [[getattr(j.gemm, d) for j in jobs] for d in ("m", "n", "k", "groups")]
+        sizes = [turn_sizes(j.layer, j.gemm) for j in jobs]
+        columns = [[getattr(g, d) for g in sizes] for d in ("m", "n", "k", "groups")]
         widest = max(self.spec.accumulator_bits, self.spec.weight_bits, self.spec.activation_bits, 32)
         serial = widest if self.spec.precision == "bit_serial" else 1  # a size may be stretched by the bits of a weight
         timing.check_bounds(
@@ -233,15 +254,13 @@ class ArrayPricing:
             gemm=job.gemm,
             macs=macs,
             compute_cycles=c["compute"],
-            stall_cycles=c["stalls"],
-            latency_s=(c["compute"] + c["stalls"]) / (spec.clock_mhz * 1e6),
+            stall_cycles=c["stalls"] + c["dependence"],
+            latency_s=(c["compute"] + c["stalls"] + c["dependence"]) / (spec.clock_mhz * 1e6),
             utilization=share["utilization"],
             mapping_efficiency=share["mapping_efficiency"],
             compute_utilization=share["compute_utilization"],
             utilization_lost={
-                "padding": share["lost_padding"],
-                "fill_drain": share["lost_fill_drain"],
-                "bandwidth": share["lost_bandwidth"],
+                cause: share[f"lost_{cause}"] for cause in _LOST if cause != "dependence" or job.recurrence is not None
             },
             energy=tuple(self._bill(job, c, macs * serial / parallel)),
             reads={
@@ -251,9 +270,10 @@ class ArrayPricing:
                 "dram.ifmap": c["dram_ifmap"],
                 "dram.filter": c["dram_filter"],
                 "dram.psum": c["dram_psum_reads"],
+                **({"dram.gates": c["dram_gates"]} if job.recurrence is not None else {}),
             },
             writes={
-                "sram.ifmap": c["dram_ifmap"],
+                "sram.ifmap": c["ifmap_writes"],
                 "sram.filter": c["dram_filter"],
                 "sram.ofmap": c["ofmap_writes"],
                 "dram.ofmap": job.outputs,
@@ -271,7 +291,7 @@ class ArrayPricing:
             *bill.mac(job.gemm.macs, w, a),
             *bill.registers(pe_cycles),
             *bill.sram("ifmap", "read", c["ifmap_reads"], a),
-            *bill.sram("ifmap", "write", c["dram_ifmap"], a),
+            *bill.sram("ifmap", "write", c["ifmap_writes"], a),
             *bill.sram("filter", "read", c["filter_reads"], w),
             *bill.sram("filter", "write", c["dram_filter"], w),
             *bill.sram("ofmap", "write", job.outputs, y),
@@ -279,6 +299,7 @@ class ArrayPricing:
             *bill.sram("ofmap", "read", c["psum_reads"] + c["dram_psum_writes"], sum_bits),
             *bill.sram("ofmap", "read", job.outputs, y),
             *bill.dram(c["dram_read_bytes"] + c["dram_write_bytes"]),
+            *(job.recurrence.energy if job.recurrence is not None else ()),
         ]
 
 

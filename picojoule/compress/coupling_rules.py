@@ -13,6 +13,7 @@ from picojoule.compress.labels import Axes, Labels, LabelSet, frozen_axes
 from picojoule.sim.attributes import (
     ConcatAttributes,
     ConvAttributes,
+    CumulativeAttributes,
     DeformConvAttributes,
     EmbeddingAttributes,
     NormAttributes,
@@ -20,9 +21,12 @@ from picojoule.sim.attributes import (
     Op,
     PadAttributes,
     PoolAttributes,
+    QuantizeAttributes,
+    QuantizeKind,
     ReduceAttributes,
     SliceAttributes,
     SoftmaxAttributes,
+    SortAttributes,
     SplitAttributes,
     TransposeAttributes,
 )
@@ -234,6 +238,35 @@ def _embedding(an: LabelSet, layer: Layer, x: Sequence[Axes]) -> list[Axes]:
     return [(*x[0][:axis], *x[1], *x[0][axis + 1 :])]
 
 
+def _quantize(an: LabelSet, layer: Layer, x: Sequence[Axes]) -> list[Axes]:
+    """Let channels through a quantiser with one scale; scales per channel, and those from all values, stay whole."""
+    a = layer.attributes
+    assert isinstance(a, QuantizeAttributes)
+    if a.kind is QuantizeKind.DYNAMIC:
+        return unknown(an, layer, x)
+    if a.axis is not None:
+        an.freeze(x[0][a.axis])
+    return [x[0]]
+
+
+def _along_one_axis(an: LabelSet, layer: Layer, x: Sequence[Axes]) -> list[Axes]:
+    """Freeze the axis that is sorted or summed up; the others pass."""
+    a = layer.attributes
+    assert isinstance(a, CumulativeAttributes | SortAttributes)
+    an.freeze(x[0][a.axis])
+    made = [frozen_axes(r.shape) for r in layer.results]
+    return [
+        tuple(f if i == a.axis else labels for i, (f, labels) in enumerate(zip(m, x[0], strict=True))) for m in made
+    ]
+
+
+def _grid_sample(an: LabelSet, layer: Layer, x: Sequence[Axes]) -> list[Axes]:
+    """Let the image's channels pass; space and the grid stay whole."""
+    an.freeze(x[0][0], *x[0][2:], *x[1])
+    frozen = frozen_axes(layer.results[0].shape)
+    return [(frozen[0], x[0][1], *frozen[2:])]
+
+
 def _reshape(an: LabelSet, layer: Layer, x: Sequence[Axes]) -> list[Axes]:
     """Tie axes that a reshape splits or merges, block by block (sizes of one aside).
 
@@ -310,4 +343,10 @@ RULES: Mapping[Op, Rule] = {
     Op.EXPAND: _aligned,
     Op.RESIZE: _aligned,
     Op.EMBEDDING: _embedding,
+    Op.QUANTIZE: _quantize,
+    Op.SORT: _along_one_axis,
+    Op.CUMULATIVE: _along_one_axis,
+    Op.GRID_SAMPLE: _grid_sample,
 }
+"""What is missing is frozen (`unknown`): gathers and scatters, whose indices count on every element, and recurrent layers, whose
+state enters all gates of the next step; the layers around them lose channels as usual."""

@@ -180,7 +180,7 @@ def _entries(network: Network, plan: Plan) -> dict[str, tuple[LayerPlan, str]]:
         if not any(names[n].op in MAC_OPS for n in found):
             raise InputError(
                 f"plan: '{pattern}' means layer '{found[0]}', a {names[found[0]].op}, which takes no entry; only conv, linear, "
-                "matmul and deformable conv layers do"
+                "matmul, deformable conv and recurrent layers do"
             )
     entries = {}
     for name, layer in names.items():

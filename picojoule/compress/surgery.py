@@ -110,6 +110,11 @@ def update_attributes(module: nn.Module, network: Network) -> None:
         if isinstance(part, nn.modules.batchnorm._NormBase):
             found = [t for t in (weight, part.running_mean) if t is not None]
             part.num_features = len(found[0]) if found else part.num_features
+        from_input = getattr(part, "weight_ih_l0", None)
+        if isinstance(part, nn.RNNBase) and isinstance(
+            from_input, Tensor
+        ):  # its states are never cut, its input may be
+            part.input_size = from_input.shape[1]
         if not isinstance(weight, Tensor):
             continue
         if isinstance(part, nn.modules.conv._ConvNd):

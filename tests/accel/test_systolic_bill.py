@@ -12,7 +12,8 @@ from picojoule.sim.builder import NetworkBuilder, parameter
 from picojoule.sim.formats import parse_format
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import TensorType
-from picojoule.sim.passes import fill_formats, peak_activation_bytes
+from picojoule.sim.memory import peak_activation_bytes
+from picojoule.sim.passes import fill_formats
 from picojoule.sim.technology import (
     constant,
     register_area_um2,

@@ -114,8 +114,8 @@ def test_a_list_keeps_these_channels_and_a_network_that_has_them_stays() -> None
         ({"stage2.*": {}}, "plan: glob 'stage2.*' matches no layer of small; did you mean 'stage1.0.conv2'?"),
         (
             {"add": {"weight": {"format": "int8"}}},
-            "plan: 'add' means layer 'add', a elementwise, which takes no entry; only conv, linear, matmul and deformable "
-            "conv layers do",
+            "plan: 'add' means layer 'add', a elementwise, which takes no entry; only conv, linear, matmul, deformable "
+            "conv and recurrent layers do",
         ),
         ({"first": {"keep_channels": 9}}, "plan: layer 'first' has 4 channels, so keep_channels cannot be 9"),
         ({"first": {"keep_channels": [0, 7]}}, "plan: layer 'first' has channels 0 to 3, but keep_channels names 7"),

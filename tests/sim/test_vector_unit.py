@@ -9,7 +9,8 @@ from picojoule.sim.builder import NetworkBuilder, constant, parameter
 from picojoule.sim.evaluation import coverage_of
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import TensorType
-from picojoule.sim.passes import fill_formats, weight_bytes
+from picojoule.sim.memory import weight_bytes
+from picojoule.sim.passes import fill_formats
 from picojoule.sim.technology import VectorOperation as Vo
 from picojoule.sim.technology import constant as technology
 from picojoule.sim.vector_unit import host_cost, lane_operations, operation_energy, vector_work
@@ -62,6 +63,89 @@ def test_operations_by_hand(op, attributes, expected):
     assert work.write_bytes == work.write_elements > 0
     doubled = vector_work(layer_of(op, attributes), 2)
     assert doubled.operations == {k: 2 * v for k, v in expected.items()}
+
+
+def work_of(op, attributes, *operands, types=None):
+    """Return the work of a layer (formats int8) whose operands are inputs of the given shapes."""
+    builder = NetworkBuilder("one")
+    inputs = [builder.input(f"x{i}", TensorType(shape=shape)) for i, shape in enumerate(operands)]
+    made = builder.add(op, inputs, attributes, name="layer", types=types)
+    network, _ = fill_formats(builder.finish(made), *NATIVE)
+    return vector_work(network.layers[0], 1)
+
+
+def test_sorting_compares_n_log_n_and_selecting_n_log_k():
+    for count, comparisons in ((1, 1), (2, 1), (5, 3), (100, 7)):  # ceil(log2 k), at least one
+        work = work_of(Op.SORT, at.SortAttributes(axis=1, count=count), (4, 100))
+        assert work.operations == {Vo.COMPARE: 400 * comparisons}
+        assert (work.read_elements, work.write_elements) == (400, 2 * 4 * count)  # values and indices
+
+
+def test_gathers_read_what_they_return_and_scatters_everything():
+    gather = work_of(Op.GATHER, at.GatherAttributes(kind=at.GatherKind.ND), (1000, 16), (7, 1))
+    assert (gather.read_elements, gather.write_elements, gather.operations) == (7 + 7 * 16, 7 * 16, {})
+    for reduction, operations in (("none", {}), ("add", {Vo.ADD: 7 * 16}), ("max", {Vo.COMPARE: 7 * 16})):
+        attributes = at.ScatterAttributes(kind=at.GatherKind.ND, reduction=reduction)
+        scatter = work_of(Op.SCATTER, attributes, (1000, 16), (7, 1), (7, 16))
+        assert scatter.operations == operations
+        assert (scatter.read_elements, scatter.write_elements) == (1000 * 16 + 7 + 7 * 16, 1000 * 16)
+
+
+def test_running_totals_take_one_operation_an_element():
+    for kind, operation in ((at.CumulativeKind.SUM, Vo.ADD), (at.CumulativeKind.PROD, Vo.MULTIPLY)):
+        assert work_of(Op.CUMULATIVE, at.CumulativeAttributes(kind=kind, axis=0), (3, 5)).operations == {operation: 15}
+
+
+@pytest.mark.parametrize(
+    ("mode", "taps", "weights"),
+    [("nearest", 1, 0), ("linear", 4, 4), ("cubic", 16, 16)],
+    ids=["nearest", "linear", "cubic"],
+)
+def test_grid_samples_read_their_neighbours_and_weigh_them(mode, taps, weights):
+    places, results = 5 * 7, 3 * 5 * 7
+    work = work_of(Op.GRID_SAMPLE, at.GridSampleAttributes(mode=mode), (1, 3, 20, 30), (1, 5, 7, 2))
+    assert work.read_elements == 2 * places + taps * results
+    curves = 2 * places * 12 if mode == "cubic" else 0  # four polynomials of three multiply-adds per coordinate
+    blend = taps * results if taps > 1 else 0
+    assert work.operations == {
+        Vo.MULTIPLY: 2 * places + curves + weights * places + blend,
+        Vo.ADD: 3 * 2 * places + curves + (taps - 1) * results,
+        Vo.COMPARE: 2 * 2 * places,
+    }
+
+
+def test_resizing_by_hand():
+    target = [TensorType(shape=(1, 2, 6, 8))]
+    for mode, multiplies, adds in (("nearest", 0, 0), ("linear", 3, 3), ("cubic", 16, 15)):
+        work = work_of(Op.RESIZE, at.ResizeAttributes(mode=mode), (1, 2, 3, 4), types=target)
+        assert work.operations == {o: n * 96 for o, n in ((Vo.MULTIPLY, multiplies), (Vo.ADD, adds)) if n}
+    one_axis = work_of(Op.RESIZE, at.ResizeAttributes(mode="cubic"), (1, 2, 3, 8), types=target)
+    assert one_axis.operations == {Vo.MULTIPLY: 4 * 96, Vo.ADD: 3 * 96}
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation"),
+    [("mean", Vo.ADD), ("sum", Vo.ADD), ("prod", Vo.MULTIPLY), ("max", Vo.COMPARE), ("argmax", Vo.COMPARE)],
+)
+def test_reductions_take_one_operation_an_operand_element(kind, operation):
+    attributes = at.ReduceAttributes(kind=at.ReduceKind(kind), axes=(1,), keepdims=False)
+    assert work_of(Op.REDUCE, attributes, (4, 100)).operations == {operation: 400}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (at.RecurrentKind.LSTM, {Vo.ADD: 5, Vo.MULTIPLY: 3, Vo.TRANSCENDENTAL: 5}),
+        (at.RecurrentKind.GRU, {Vo.ADD: 5, Vo.MULTIPLY: 2, Vo.TRANSCENDENTAL: 3}),
+        (at.RecurrentKind.RNN_TANH, {Vo.ADD: 1, Vo.TRANSCENDENTAL: 1}),
+        (at.RecurrentKind.RNN_RELU, {Vo.ADD: 1, Vo.COMPARE: 1}),
+    ],
+    ids=str,
+)
+def test_cells_by_their_equations(kind, expected):
+    attributes = at.RecurrentAttributes(kind=kind, hidden=6)
+    work = work_of(Op.RECURRENT, attributes, (3, 2, 6 * at.GATES[kind]), (6 * at.GATES[kind], 6))
+    assert work.operations == {o: n * 3 * 2 * 6 for o, n in expected.items()}
 
 
 def test_a_transcendental_is_six_multiply_adds_in_time_and_energy():

@@ -1,0 +1,195 @@
+"""Recurrent layers on a systolic array: products in dependent turns, and what goes from step to step between them.
+
+The input's share of the gates is a linear layer of its own; here each step multiplies h, [batch, hidden], by the recurrent
+weight on the array, and the vector unit makes the next h from the sums and the gates. The next step cannot start before, so the
+vector unit's time is lost to the array ("dependence"). Per step:
+
+| what              | where it is                                                                        |
+| ----------------- | ---------------------------------------------------------------------------------- |
+| recurrent weight  | filter SRAM: loaded once if it fits the usable half, else again in every step      |
+| h                 | ifmap SRAM, written by the vector unit; read back from DRAM if it does not fit      |
+| gates             | DRAM to the vector unit, once                                                      |
+| sums of the array | ofmap SRAM to the vector unit, at the accumulator's width                          |
+| c of an LSTM      | ofmap SRAM at the accumulator's width; to DRAM and back if it does not fit         |
+| results           | ofmap SRAM to DRAM, once: y, last h, last c                                        |
+
+A GRU that resets h before its last gate multiplies in two turns; its three gates then run one after the other, which counts the
+fill and drain of each. Left out: the first step of a layer that starts from zero needs no product.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from picojoule.accel.systolic.spec import SystolicSpec
+from picojoule.accel.systolic.timing import IntArray
+from picojoule.accel.systolic.traffic import DramTraffic
+from picojoule.sim.attributes import RecurrentAttributes
+from picojoule.sim.cost import Energy
+from picojoule.sim.formats import NumberFormat
+from picojoule.sim.gemm import Gemm
+from picojoule.sim.ir import Layer
+from picojoule.sim.passes import result_bytes
+from picojoule.sim.recurrence import dependent_products, holds_cell_state
+from picojoule.sim.vector_unit import VectorWork, lane_operations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrence:
+    """What a recurrent layer does beside its products, for the whole batch.
+
+    `units` are the elements of h, `turns` the steps. `given` counts initial states that come from DRAM.
+    """
+
+    turns: int
+    units: int
+    gate_elements: int
+    gate_bytes: int
+    given_elements: int
+    given_bytes: int
+    cell_elements: int
+    cycles: int
+    energy: tuple[Energy, ...]
+
+
+def recurrence_of(
+    layer: Layer, batch: int, gemm: Gemm, work: VectorWork, lanes: int, energy: list[Energy]
+) -> Recurrence:
+    """Return the recurrence of a layer (formats filled in); `energy` is the bill of the cells' operations."""
+    a = layer.attributes
+    assert isinstance(a, RecurrentAttributes)
+    units = gemm.m // gemm.steps * a.hidden
+    states = layer.operands[2 + a.has_bias :]
+    return Recurrence(
+        turns=gemm.steps,
+        units=units,
+        gate_elements=layer.operands[0].type.elements(batch),
+        gate_bytes=result_bytes(layer.operands[0], batch),
+        given_elements=sum(o.type.elements(batch) for o in states),
+        given_bytes=sum(result_bytes(o, batch) for o in states),
+        cell_elements=units if holds_cell_state(a) else 0,
+        cycles=gemm.steps * -(-lane_operations(work) // (gemm.steps * lanes)),
+        energy=tuple(energy),
+    )
+
+
+def turn_sizes(layer: Layer, gemm: Gemm) -> Gemm:
+    """Return a layer's products with the dependent ones counted as groups: rows of one step, `groups` of all steps."""
+    a = layer.attributes
+    if not isinstance(a, RecurrentAttributes):
+        return gemm
+    apart = gemm.n // a.hidden if dependent_products(a) > 1 else 1
+    return replace(gemm, m=gemm.m // gemm.steps, n=gemm.n // apart, groups=gemm.groups * gemm.steps * apart)
+
+
+class _Job(Protocol):
+    """What this file needs to know of a job."""
+
+    @property
+    def weight(self) -> NumberFormat: ...
+    @property
+    def activation(self) -> NumberFormat: ...
+    @property
+    def recurrence(self) -> Recurrence | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepArrays:
+    """The recurrences of all layers, an element a layer; zeros (and one turn) where a layer has none."""
+
+    here: IntArray
+    turns: IntArray
+    units: IntArray
+    cell: IntArray
+    gates: IntArray
+    given: IntArray
+    outside_bytes: IntArray
+    cycles: IntArray
+
+    @classmethod
+    def of(cls, jobs: Sequence[_Job]) -> "StepArrays":
+        """Return the arrays of a list of jobs."""
+        rows = [
+            (
+                1,
+                r.turns,
+                r.units,
+                r.cell_elements,
+                r.gate_elements,
+                r.given_elements,
+                r.gate_bytes + r.given_bytes,
+                r.cycles,
+            )
+            if (r := job.recurrence)
+            else (0, 1, 0, 0, 0, 0, 0, 0)
+            for job in jobs
+        ]
+        here, turns, units, cell, gates, given, outside_bytes, cycles = np.array(rows, dtype=np.int64).T
+        return cls(
+            here=here, turns=turns, units=units, cell=cell, gates=gates, given=given, outside_bytes=outside_bytes,
+            cycles=cycles,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """Words that step to step adds: to the ifmap SRAM (h), to and from the ofmap SRAM (sums, c); and the DRAM traffic."""
+
+    ifmap_writes: IntArray
+    psum_writes: IntArray
+    psum_reads: IntArray
+    traffic: DramTraffic
+
+
+def carry(
+    jobs: Sequence[_Job],
+    steps: StepArrays,
+    spec: SystolicSpec,
+    products: IntArray,
+    weights: IntArray,
+    moved: DramTraffic,
+) -> Carried:
+    """Return what recurrent layers keep on chip between steps, and the DRAM traffic that is left.
+
+    `products` are the sums of all steps, `weights` the elements of the recurrent weights, `moved` the traffic of steps that
+    keep nothing. Layers without recurrence pass unchanged.
+    """
+    halves = [int(kib * 1024) // 2 for kib in (spec.ifmap_sram_kib, spec.filter_sram_kib, spec.ofmap_sram_kib)]
+    h_bits = np.array([j.activation.bits for j in jobs], dtype=np.int64)
+    w_bits = np.array([j.weight.bits for j in jobs], dtype=np.int64)
+    sum_bits = np.int64(spec.accumulator_bits)
+    here = steps.here.astype(bool)
+    h_stays = here & (_bytes(steps.units, h_bits) <= halves[0])
+    weight_stays = here & (_bytes(weights, w_bits) <= halves[1])
+    c_leaves = here & (_bytes(steps.cell, sum_bits) > halves[2])
+
+    ifmap_reads = np.where(h_stays, 0, moved.ifmap_reads)
+    filter_reads = np.where(weight_stays, weights, moved.filter_reads)
+    c_words = steps.turns * steps.cell
+    spilled = np.where(c_leaves, c_words, 0)
+    kept = np.where(c_leaves, 0, c_words)
+    psum_reads, psum_writes = moved.psum_reads + spilled, moved.psum_writes + spilled
+    reads = (
+        _bytes(ifmap_reads, h_bits) + _bytes(filter_reads, w_bits) + _bytes(psum_reads, sum_bits) + steps.outside_bytes
+    )
+    return Carried(
+        ifmap_writes=np.where(h_stays, steps.turns * steps.units, ifmap_reads),
+        psum_writes=kept,
+        psum_reads=kept + np.where(here, products, 0),
+        traffic=replace(
+            moved,
+            ifmap_reads=ifmap_reads,
+            filter_reads=filter_reads,
+            psum_reads=psum_reads,
+            psum_writes=psum_writes,
+            read_bytes=np.where(here, reads, moved.read_bytes),
+            write_bytes=moved.write_bytes + _bytes(spilled, sum_bits),
+        ),
+    )
+
+
+def _bytes(words: IntArray, bits: IntArray | np.int64) -> IntArray:
+    made: IntArray = -(-(words * bits) // 8)
+    return made
