@@ -1,30 +1,33 @@
-"""Reads `.pt2` archives of `torch.export.save` after checking that loading them cannot run code.
+"""Reads `.pt2` archives of `torch.export.save`, after `pt2_checks` has looked at every record."""
 
-torch's loader unpickles some records, evaluates symbolic sizes as expressions and resolves operator names by attribute; an
-archive is loaded only if it has no pickled record that `weights_only` refuses, plain arithmetic sizes and torch operators.
-"""
-
-import io
-import json
-import re
-import zipfile
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import fx
 
-from picojoule.sim.errors import InputError
+from picojoule.sim.errors import InputError, PicojouleError, UnsupportedError
 from picojoule.sim.files import read_bounded
 from picojoule.sim.ir import Network
+from picojoule.sim.numerics.pt2_checks import checked_archive
 from picojoule.sim.numerics.torch_importer import from_program
 
+_MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError)
 _LIMIT_BYTES = 4 << 30
-_LIMIT_JSON = 256 << 20
-_SIZE = re.compile(  # what sympy's srepr writes for sizes: symbols, numbers and arithmetic, no attribute or call else
-    r"(?:Symbol\('[A-Za-z]\w*'|\b(?:Integer|Rational|Add|Mul|Pow|Mod|Max|Min|FloorDiv|CeilDiv|CleanDiv|ModularIndexing|"
-    r"PythonMod|IntTrueDiv|positive|integer|nonnegative|nonzero|True|False|[su]\d+|\d+)\b|[\s()+\-*/,=])*"
+_FREE_ELEMENTS = 1 << 24
+"""Elements that may be computed from weights however few the file holds: masks, position codes."""
+_INTEGERS = (
+    torch.bool,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
 )
-_TARGET = re.compile(r"(torch\.ops\.[\w.]+|#?_operator\.\w+|torch\.sym_\w+|math\.\w+)")
 
 
 def load_pt2(path: Path) -> Network:
@@ -36,46 +39,68 @@ def load_pt2(path: Path) -> Network:
     """
     data = read_bounded(path, _LIMIT_BYTES, "a torch.export archive (.pt2)")
     try:
-        _check(path, zipfile.ZipFile(io.BytesIO(data)))
-        program = torch.export.load(io.BytesIO(data))
+        program = torch.export.load(checked_archive(path, data))
     except InputError:
         raise
     except Exception as error:  # torch raises many kinds for a torn archive
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a readable torch.export archive: {first}") from None
-    return from_program(program, name=path.stem)
+    stored = _check_stored(path, program)
+    _check_computed(path, program, max(stored, _FREE_ELEMENTS))
+    try:
+        return from_program(program, name=path.stem)
+    except PicojouleError as error:
+        if path.stem in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+    except _MALFORMED as error:  # arguments of the wrong kind or number: the loader lets them through
+        raise InputError(
+            f"{path}: the program is damaged ({type(error).__name__}: {error}); export it again"
+        ) from error
 
 
-def _check(path: Path, archive: zipfile.ZipFile) -> None:
-    for record in archive.infolist():
-        leaf = record.filename
-        if leaf.endswith(".json") and record.file_size <= _LIMIT_JSON:
-            _check_json(path, leaf, json.loads(archive.read(record)))
-        elif leaf.endswith((".pt", ".pkl")) or "/sample_inputs/" in leaf or "/custom_obj" in leaf:
-            try:
-                torch.load(io.BytesIO(archive.read(record)), weights_only=True)
-            except Exception:
-                raise InputError(
-                    f"{path}: record '{leaf}' holds pickled objects, which could run code; refused"
-                ) from None
+def _check_stored(path: Path, program: torch.export.ExportedProgram) -> int:
+    """Refuse weights that claim more elements than the archive holds: a stride of zero makes terabytes of four bytes.
+
+    Returns the number of elements of all weights and constants.
+    """
+    total = 0
+    for name, value in (*program.state_dict.items(), *program.constants.items()):
+        if isinstance(value, torch.Tensor) and not value.is_meta:
+            if value.layout is not torch.strided or not (value.dtype.is_floating_point or value.dtype in _INTEGERS):
+                raise UnsupportedError(f"{path}: tensor '{name}' is {value.layout} of {value.dtype}, which is not read")
+            held = value.untyped_storage().nbytes() // max(1, value.element_size())
+            if math.prod(value.shape) > held:
+                raise InputError(f"{path}: tensor '{name}' of {list(value.shape)} has only {held} elements in the file")
+            total += held
+    return total
 
 
-def _check_json(path: Path, leaf: str, value: Any) -> None:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        if not isinstance(item, dict):
+@torch.no_grad()
+def _check_computed(path: Path, program: torch.export.ExportedProgram, largest: int) -> None:
+    """Refuse values that depend on weights only and are far larger: they would be computed when the network is read.
+
+    The calls are made on torch's meta device, which has shapes and no memory; the shapes that the file states may lie.
+    """
+    meta: dict[fx.Node, Any] = {}
+    targets = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    targets |= program.graph_signature.inputs_to_lifted_tensor_constants
+    held = program.state_dict | program.constants
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and isinstance(value := held.get(targets.get(node.name, "")), torch.Tensor):
+            meta[node] = value.to("meta")
+        if node.op != "call_function" or any(n not in meta for n in node.all_input_nodes):
             continue
-        for key, inner in item.items():
-            if key == "use_pickle" and inner:
-                raise InputError(
-                    f"{path}: '{leaf}' lists pickled weights, which could run code; save them as plain tensors"
-                )
-            if key == "expr_str" and not _SIZE.fullmatch(str(inner)):
-                raise InputError(f"{path}: '{leaf}' holds a size that is not plain arithmetic; refused")
-            is_call = key == "target" and isinstance(inner, str) and "inputs" in item
-            if is_call and not _TARGET.fullmatch(inner):
-                raise InputError(f"{path}: '{leaf}' calls '{inner}', which is no torch operator; refused")
-            stack.append(inner)
+        kwargs = {key: "meta" if key == "device" else value for key, value in node.kwargs.items()}
+        try:
+            with torch.device("meta"):
+                made = node.target(*fx.node.map_arg(node.args, meta.get), **fx.node.map_arg(kwargs, meta.get))
+        except Exception:  # whatever is wrong with this call is said, or allowed, where the program is read
+            continue
+        meta[node] = made
+        parts = made if isinstance(made, list | tuple) else [made]
+        if any(isinstance(part, torch.Tensor) and part.numel() > largest for part in parts):
+            raise InputError(
+                f"{path}: '{node.name}' makes {parts[0].numel()} elements from weights alone, far more than the file holds; "
+                "refused"
+            )

@@ -1,24 +1,27 @@
-"""One call in an exported graph: its arguments by name, its names for people, its result types."""
+"""One call in a traced graph as its handler sees it: arguments by name, names for people, result types, new layers."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import torch
 from torch import fx
 
 from picojoule.sim import attributes as at
-from picojoule.sim.attributes import Op
-from picojoule.sim.errors import UnsupportedError
-from picojoule.sim.ir import Operand, TensorType
+from picojoule.sim.attributes import ElementwiseKind, Op
+from picojoule.sim.formats import NumberFormat
+from picojoule.sim.ir import Operand, OperandKind, TensorType
+from picojoule.sim.numerics.torch_types import BatchError, is_leaf, module_path, plain_value, source_of
 
 if TYPE_CHECKING:
-    from picojoule.sim.numerics.torch_importer import Reader
+    from picojoule.sim.numerics.torch_reader import Reader
+
+
+class RefusedError(Exception):
+    """A handler cannot express this call; the message says why."""
 
 
 class Call:
-    """One call in the exported graph, with its arguments by name."""
+    """One call, with its arguments by name. Every argument a handler reads is remembered: see `unread`."""
 
     def __init__(self, reader: "Reader", node: fx.Node, name: str) -> None:
         self.reader = reader
@@ -31,6 +34,8 @@ class Call:
         self.layer_name = path if path and leaf else f"{path}.{bare}" if path else bare
         self.source = source_of(node, path)
 
+    # --- arguments --------------------------------------------------------------------------------------------------
+
     def operand(self, key: str) -> Operand:
         """Return the operand of an argument."""
         self._read.add(key)
@@ -41,15 +46,24 @@ class Call:
         self._read.add(key)
         return self.arguments.get(key) is not None
 
+    def first(self, *keys: str) -> str:
+        """Return the first of some argument names that this operator has."""
+        return next(k for k in keys if k in self.arguments)
+
+    def seen(self, *keys: str) -> None:
+        """Say that arguments are expressed already, by the result's type or by the value that holds them."""
+        self._read.update(keys)
+
     def unread(self) -> str:
         """Return `name=value` of an argument that matters and that the handler did not look at, or an empty string."""
         schema = getattr(self.node.target, "_schema", None)
         for argument in schema.arguments if schema is not None else ():
             given = self.arguments.get(argument.name)
+            if argument.name in self._read or argument.name in _WITHOUT_EFFECT or given is None or given is False:
+                continue
             plain = argument.default_value if argument.has_default_value() else None
-            harmless = given is None or given is False or given == plain or argument.name in _WITHOUT_EFFECT
-            if argument.name not in self._read and not harmless:
-                return f"{argument.name}={plain_value(given)}"
+            if isinstance(given, fx.Node) or given != plain:
+                return f"{argument.name}={given.name if isinstance(given, fx.Node) else plain_value(given)}"
         return ""
 
     def operands(self, key: str) -> list[Operand]:
@@ -70,11 +84,52 @@ class Call:
         values = values or [default]
         return tuple(int(v) for v in (values * count if len(values) == 1 else values))
 
+    def axis(self, key: str, rank: int, default: int = 0) -> int:
+        """Return an argument that names one of `rank` axes, as a non-negative number."""
+        return int(self.value(key, default)) % max(rank, 1)
+
+    def dtype(self, key: str) -> torch.dtype | None:
+        """Return the type of a tensor argument's elements; None for a Python number."""
+        given = self.arguments.get(key)
+        held = given.meta.get("val") if isinstance(given, fx.Node) else None
+        return held.dtype if isinstance(held, torch.Tensor) else None
+
+    def kind(self, key: str) -> type:
+        """Return bool, int or float: what a tensor or number argument holds."""
+        dtype, given = self.dtype(key), self.arguments.get(key)
+        if dtype is None:
+            return type(plain_value(given))
+        return float if dtype.is_floating_point else bool if dtype is torch.bool else int
+
+    def fixed_value(self, key: str) -> torch.Tensor | None:
+        """Return the values of an argument that depends on no input; None where it does, or where there are no values."""
+        given = self.arguments.get(key)
+        return self.reader.known_value(given) if isinstance(given, fx.Node) else None
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
     @property
     def types(self) -> list[TensorType]:
         """The types of the results."""
+        return self.reader.types_of(self.node)
+
+    @property
+    def result_dtype(self) -> torch.dtype:
+        """The type of the (first) result's elements."""
         value = self.node.meta["val"]
-        return [tensor_type(v) for v in value] if isinstance(value, list | tuple) else [tensor_type(value)]
+        found = value[0].dtype if isinstance(value, list | tuple) else value.dtype
+        assert isinstance(found, torch.dtype)
+        return found
+
+    def used(self, index: int) -> bool:
+        """Whether anybody reads this of several results."""
+        return any(u.args[1] == index and u.users for u in self.node.users if len(u.args) > 1)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Leave this call as an operator that is not understood, for a reason."""
+        raise RefusedError(reason)
+
+    # --- layers -----------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -84,49 +139,81 @@ class Call:
         *,
         suffix: str = "",
         types: Sequence[TensorType] | None = None,
+        formats: Sequence[NumberFormat | None] | None = None,
     ) -> tuple[Operand, ...]:
         """Add a layer for this call; without `types` the result has this call's types."""
         name = f"{self.layer_name}.{suffix}" if suffix else self.layer_name
+        wanted = types if types is not None else self.types
         return self.reader.builder.add(
-            op, operands, attributes, name=name, source=self.source, types=types if types is not None else self.types
+            op, operands, attributes, name=name, source=self.source, types=wanted, formats=formats
         )
 
     def one(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes) -> Operand:
-        """Add a layer with this call's single result."""
-        return self.add(op, operands, attributes)[0]
+        """Add a layer with this call's single (or first) result."""
+        return self.add(op, operands, attributes, types=self.types[:1])[0]
 
     def inner(self, op: Op, operands: Sequence[Operand], attributes: at.Attributes, suffix: str) -> Operand:
-        """Add a layer whose result is an intermediate of this call (its type is inferred)."""
+        """Add a layer whose result is an intermediate of this call (its type is inferred).
+
+        Raises:
+            BatchError: if that result grows with the batch along several axes.
+
+        """
+        if len(_growing(op, operands)) > 1:
+            raise BatchError(
+                f"{self.name} at {self.source} pairs every sample with every other, so the inputs' first axis is no batch of "
+                "independent samples; put the batch first (batch_first=True)"
+            )
         return self.reader.builder.add(
             op, operands, attributes, name=f"{self.layer_name}.{suffix}", source=self.source
         )[0]
 
+    def reshaped(self, x: Operand, kind: TensorType, suffix: str) -> Operand:
+        """Return x in another shape (x itself where it has it already)."""
+        if x.type == kind:
+            return x
+        return self.add(Op.RESHAPE, [x], at.ReshapeAttributes(), suffix=suffix, types=[kind])[0]
+
+    def elementwise(self, kind: ElementwiseKind, operands: Sequence[Operand], suffix: str) -> Operand:
+        """Add element-wise arithmetic as an intermediate."""
+        return self.inner(Op.ELEMENTWISE, operands, at.ElementwiseAttributes(kind=kind), suffix)
+
+    def as_float(self, x: Operand, key: str) -> Operand:
+        """Return x converted to floating point where the argument holds whole numbers."""
+        if self.kind(key) is float or self.dtype(key) is None:
+            return x
+        cast = at.ElementwiseAttributes(kind=ElementwiseKind.CAST, dtype="float32")
+        return self.inner(Op.ELEMENTWISE, [x], cast, f"{key}_as_float")
+
     def constant(self, suffix: str, make: Callable[[], torch.Tensor]) -> Operand:
         """Return an operand for a fixed tensor of this call."""
-        return self.reader._constant(f"{self.layer_name}.{suffix}", make)
+        return self.reader.constant(f"{self.layer_name}.{suffix}", make)
+
+    def number(self, suffix: str, value: float) -> Operand:
+        """Return an operand for one number of this call."""
+        return self.constant(suffix, lambda: torch.tensor(value))
+
+    def derived(self, x: Operand, suffix: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Operand:
+        """Return a parameter or constant changed by a function (transposed, reshaped, added up)."""
+        assert x.kind is not OperandKind.ACTIVATION
+        return self.reader.derived([x], f"{x.name}.{suffix}", lambda values: change(values[0]))
+
+
+def _growing(op: Op, operands: Sequence[Operand]) -> set[int]:
+    """Return the axes, from the end, along which a product or element-wise result grows with the batch."""
+    if op not in (Op.MATMUL, Op.ELEMENTWISE):
+        return set()
+    axes = [None if o.type.batch_axis is None else len(o.shape) - o.type.batch_axis for o in operands]
+    if op is Op.MATMUL:  # the axis that is summed over is gone
+        axes = [a for i, a in enumerate(axes) if a != 1 + i]
+    return {a for a in axes if a is not None}
 
 
 _WITHOUT_EFFECT = frozenset(
-    {"self", "input", "dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "momentum"}
-    | {"cudnn_enabled", "cudnn_enable", "train", "p", "dropout_p", "implicit", "size", "shape", "sizes", "output_size"}
-    | {"padding_idx", "scale_grad_by_freq", "sparse", "other", "out_features", "start_dim", "end_dim", "dim", "chunks"}
-    | {"split_size", "split_sizes", "scalar", "weight", "bias"}
+    {"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "implicit", "generator"}
+    | {"momentum", "cudnn_enabled", "cudnn_enable", "padding_idx", "scale_grad_by_freq", "sparse"}
 )
-"""Arguments that say nothing beyond the result's type in evaluation, or that every handler of theirs reads by another way."""
-
-
-def flattened(value: Any) -> list[Any]:
-    """Return the leaves of nested lists, tuples and dicts."""
-    if isinstance(value, list | tuple):
-        return [v for item in value for v in flattened(item)]
-    return list(value.values()) if isinstance(value, dict) else [value]
-
-
-def operator_name(target: Any) -> str:
-    """Return `conv2d`, `add_`, ... for aten operators and `namespace::name` for others."""
-    packet = str(getattr(target, "_schema", target)).split("(")[0]
-    namespace, _, rest = packet.partition("::")
-    return rest.split(".")[0] if namespace == "aten" else packet
+"""Arguments that change precision, place or gradients, never the values computed here in float32."""
 
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:
@@ -138,88 +225,3 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
     bound.update((schema.arguments[i].name, value) for i, value in enumerate(node.args))
     bound.update(node.kwargs)
     return bound
-
-
-def size_at_one(value: Any) -> Any:
-    """Return a symbolic size for a batch of one; plain values as they are."""
-    if isinstance(value, torch.SymInt):
-        expression = value.node.expr
-        return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-    return value
-
-
-def plain_value(value: Any) -> Any:
-    """Return a value with sizes for one sample in place of symbols and size nodes."""
-    if isinstance(value, fx.Node):
-        return size_at_one(value.meta.get("val"))
-    if isinstance(value, list | tuple):
-        return [plain_value(v) for v in value]
-    return size_at_one(value)
-
-
-def tensor_type(value: Any) -> TensorType:
-    """Return the type of a (fake) tensor: sizes for one sample and the axis that grows with the batch.
-
-    Raises:
-        UnsupportedError: if several axes grow with the batch.
-
-    """
-    shape: list[int] = []
-    growing: list[int] = []
-    for i, size in enumerate(value.shape):
-        one = int(size_at_one(size))
-        if isinstance(size, torch.SymInt) and size.node.expr.free_symbols:
-            two = int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 2)))
-            growing += [i] if two != one else []
-        shape.append(one)
-    if len(growing) > 1:
-        raise UnsupportedError(
-            f"a value of shape {[str(s) for s in value.shape]} grows with the batch along {len(growing)} axes, so the inputs' "
-            "first axis is no batch of independent samples; put the batch first (batch_first=True)"
-        )
-    return TensorType(shape=tuple(shape), batch_axis=growing[0] if growing else None)
-
-
-def to_numpy(value: torch.Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32."""
-    value = value.detach().cpu()
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
-
-
-def tensor_of(module: torch.nn.Module, dotted: str) -> torch.Tensor:
-    """Return a module's parameter or buffer by its dotted name."""
-    owner, _, leaf = dotted.rpartition(".")
-    found = getattr(module.get_submodule(owner), leaf)
-    assert isinstance(found, torch.Tensor)
-    return found
-
-
-def module_stack(node: fx.Node) -> list[tuple[str, Any]]:
-    """Return the modules a node was traced in, outermost first, as (path, class)."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return [entry for entry in stack.values() if "_empty_nn_module_stack" not in entry[0]]
-
-
-def module_path(node: fx.Node) -> str:
-    """Return the path of the innermost module."""
-    stack = module_stack(node)
-    return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
-
-
-_CONTAINERS = ("Sequential", "ModuleList", "MultiheadAttention", "Transformer", "LSTM", "GRU", "RNN")
-
-
-def is_leaf(node: fx.Node) -> bool:
-    """Whether the innermost module is a layer of torch's own, so that its path names the layer."""
-    stack = module_stack(node)
-    if not stack:
-        return False
-    kind = str(stack[-1][1])
-    return "torch.nn.modules" in kind and not any(word in kind for word in _CONTAINERS)
-
-
-def source_of(node: fx.Node, path: str) -> str:
-    """Return the module's path and the user's own line, as reports show them."""
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    users = [f"{f.rpartition('/')[2]}:{n}" for f, n in lines if "/torch/" not in f]
-    return f"{path} ({users[-1]})" if users and path else path or (users[-1] if users else node.name)
