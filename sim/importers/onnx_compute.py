@@ -1,9 +1,9 @@
-"""ONNX operators that multiply, pool and normalise: convolutions, matrix products, pooling windows, norms.
+"""ONNX operators that multiply: convolutions and matrix products.
 
 Each handler reads a node's inputs, adds layers, and returns the node's results. Semantics: ONNX operator reference.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -12,11 +12,10 @@ from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import constant
 from picojoule.sim.errors import InputError
-from picojoule.sim.importers.onnx_values import Array, Fixed, Ints, Node, Scope, UnhandledError, Value
+from picojoule.sim.importers.onnx_scope import Results, Scope
+from picojoule.sim.importers.onnx_values import Array, BatchError, Fixed, Ints, Node, UnhandledError, Value
 from picojoule.sim.ir import Operand
 from picojoule.sim.shapes import reshape
-
-Results = tuple[Value, ...]
 
 
 def window(
@@ -75,7 +74,7 @@ def _transposed_padding(
 
 def _filter(scope: Scope, node: Node) -> tuple[Operand, Operand, Ints]:
     """Return ifmap, filter and the window, checked against each other."""
-    x, weight = scope.operand(node, 0), scope.weight(node, 1)
+    x, weight = scope.operand(node, 0), _stored_filter(scope, node)
     if not 3 <= len(weight.shape) <= 5 or len(x.shape) != len(weight.shape):
         raise InputError(
             f"{scope.where(node)} needs an ifmap and a filter of 3 to 5 axes alike, "
@@ -88,6 +87,17 @@ def _filter(scope: Scope, node: Node) -> tuple[Operand, Operand, Ints]:
             f"its filter {list(weight.shape)}"
         )
     return x, weight, kernel
+
+
+def _stored_filter(scope: Scope, node: Node) -> Operand:
+    """Return the filter; stored steps count per output channel."""
+    value = scope.value(node, 1)
+    if not isinstance(value, Fixed) or value.at_two is not None:
+        return scope.weight(node, 1)
+    transposed = node.op == "ConvTranspose"
+    grouped = transposed and node.integer("group", 1) > 1  # no axis of such a filter counts all output channels
+    axis = None if grouped else 1 if transposed else 0
+    return scope.stored_operand(value, value.weights, channel_axis=axis)
 
 
 def _groups(scope: Scope, node: Node, weight: Operand, key: str = "group") -> int:
@@ -185,15 +195,19 @@ def _times(scope: Scope, node: Node, x: Operand, factor: float, *, step: str) ->
 
 def _out_in(scope: Scope, b: Fixed, alpha: float, *, transpose: bool) -> Operand:
     """Return a stored matrix as [out, in], scaled by alpha, without loading it."""
+    if transpose and b.turned is not None:
+        b, transpose = b.turned, False
     if not transpose and alpha == 1.0:
-        return scope.stored_operand(b, b.weights)
+        return scope.stored_operand(b, b.weights, channel_axis=0)
 
     def change(values: Array) -> Array:
         turned = values.T if transpose else values
         return turned if alpha == 1.0 else (turned * alpha).astype(values.dtype)
 
     form = ("transposed" if transpose else "") + ("" if alpha == 1.0 else f" times {alpha:g}")
-    return scope.stored_operand(b, b.mapped(b.shape[::-1] if transpose else b.shape, change), form.strip())
+    weights = b.mapped(b.shape[::-1] if transpose else b.shape, change)
+    made = scope.stored_operand(b, weights, form.strip(), channel_axis=1 if transpose else 0)
+    return made if alpha == 1.0 else replace(made, step=None)
 
 
 def _bias(scope: Scope, node: Node, c: Value | None, features: int, beta: float) -> Operand | None:
@@ -217,10 +231,18 @@ def _bias(scope: Scope, node: Node, c: Value | None, features: int, beta: float)
 
 
 def matmul(scope: Scope, node: Node) -> Results:
-    """MatMul: linear when the right operand is a stored matrix; a following addition of a stored vector is its bias."""
+    """MatMul: linear when the right operand is a stored matrix; a following addition of a stored vector is its bias.
+
+    A lowered product may bring that vector as its third input.
+    """
     left, b = scope.operand(node, 0), scope.value(node, 1)
     if isinstance(b, Fixed) and b.at_two is None and len(b.shape) == 2:
         operands = [left, _out_in(scope, b, 1.0, transpose=True)]
+        given = _vector(scope, node, b.shape[1]) if node.has(2) else None
+        if given is not None:
+            return scope.emit(node, Op.LINEAR, [*operands, given], at.LinearAttributes())
+        if node.has(2):
+            return _then_add(scope, node, operands[0], b)
         follower, bias = _following_bias(scope, node, b.shape[1])
         if follower is None or bias is None:
             return scope.emit(node, Op.LINEAR, operands, at.LinearAttributes())
@@ -234,21 +256,49 @@ def matmul(scope: Scope, node: Node) -> Results:
         )
         scope.absorbed[follower.outputs[0]] = made[0]
         return made
-    right = scope.as_operand(node, b, trained=True)
+    if node.has(2):
+        return _then_add(scope, node, left, b)
+    if isinstance(b, Fixed) and b.at_two is None:
+        right = scope.stored_operand(b, b.weights, channel_axis=len(b.shape) - 1)
+    else:
+        right = scope.as_operand(node, b, trained=True)
     if isinstance(scope.value(node, 0), Fixed):
         left = scope.weight(node, 0)
-    if len(left.shape) < 2 and len(right.shape) < 2:
-        raise UnhandledError("it multiplies two vectors")
+    if len(left.shape) == len(right.shape) == 1:
+        return _vectors(scope, node, left, right)
     if len(left.shape) < 2 or len(right.shape) < 2:
         return _vector_product(scope, node, left, right)
     return scope.emit(node, Op.MATMUL, [left, right], at.MatmulAttributes())
+
+
+def _vector(scope: Scope, node: Node, features: int) -> Operand | None:
+    """Return the third input as a bias, where it is a stored vector."""
+    value = scope.value(node, 2)
+    if isinstance(value, Fixed) and value.at_two is None and value.floating and value.shape == (features,):
+        return scope.stored_operand(value, value.weights)
+    return None
+
+
+def _then_add(scope: Scope, node: Node, left: Operand, right: Value) -> Results:
+    product = scope.lower(node, "MatMul", [left, right], "product")
+    return (scope.lower(node, "Add", [product, scope.value(node, 2)]),)
+
+
+def _vectors(scope: Scope, node: Node, left: Operand, right: Operand) -> Results:
+    """Multiply two vectors: a row by a column."""
+    if left.type.batch_axis is not None or right.type.batch_axis is not None:
+        raise BatchError("it sums over the batch")
+    row = scope.reshaped(node, left, (1, *left.shape), "row")
+    column = scope.reshaped(node, right, (*right.shape, 1), "column")
+    made = scope.emit(node, Op.MATMUL, [row, column], at.MatmulAttributes(), step="product")[0]
+    return (scope.reshaped(node, made, ()),)
 
 
 def _vector_product(scope: Scope, node: Node, left: Operand, right: Operand) -> Results:
     """Matrix by vector or vector by matrix: the vector becomes a matrix and the result loses that axis."""
     vector, matrix = (left, right) if len(left.shape) < 2 else (right, left)
     if vector.type.batch_axis is not None:
-        raise UnhandledError("it multiplies by a vector along the batch")
+        raise BatchError("it multiplies by a vector along the batch")
     shape = (1, *vector.shape) if vector is left else (*vector.shape, 1)
     wide = scope.emit(
         node, Op.RESHAPE, [vector], at.ReshapeAttributes(), types=[reshape(vector.type, shape)], step="matrix"
@@ -269,123 +319,3 @@ def _following_bias(scope: Scope, node: Node, features: int) -> tuple[Node | Non
     if isinstance(value, Fixed) and value.at_two is None and value.floating and value.shape == (features,):
         return follower, scope.stored_operand(value, value.weights)
     return None, None
-
-
-def pool(scope: Scope, node: Node) -> Results:
-    """MaxPool and AveragePool."""
-    scope.single(node)
-    x = scope.operand(node, 0)
-    kernel = node.ints("kernel_shape")
-    size = x.shape[2:]
-    stride, begin, end, dilation, _ = window(scope, node, kernel, size)
-    auto = node.text("auto_pad", "NOTSET")
-    if node.op == "AveragePool" and any(d != 1 for d in dilation):
-        raise UnhandledError("averages over dilated windows are not known")
-    attributes = at.PoolAttributes(
-        kind=at.PoolKind.MAX if node.op == "MaxPool" else at.PoolKind.AVERAGE,
-        kernel=kernel,
-        stride=stride,
-        padding_begin=begin,
-        padding_end=end,
-        dilation=dilation,
-        ceil_mode=bool(node.integer("ceil_mode", 0)) and auto == "NOTSET",
-        count_include_pad=bool(node.integer("count_include_pad", 0)),
-    )
-    return scope.emit(node, Op.POOL, [x], attributes)
-
-
-def global_pool(scope: Scope, node: Node) -> Results:
-    """GlobalMaxPool and GlobalAveragePool."""
-    x = scope.operand(node, 0)
-    kind = at.PoolKind.MAX if node.op == "GlobalMaxPool" else at.PoolKind.AVERAGE
-    if len(x.shape) < 3:
-        raise InputError(f"{scope.where(node)} pools over the axes after the second, got {list(x.shape)}")
-    return scope.emit(node, Op.POOL, [x], at.PoolAttributes(kind=kind, output_size=(1,) * (len(x.shape) - 2)))
-
-
-def _check_channels(scope: Scope, node: Node, x: Operand, others: list[Operand]) -> None:
-    for other in others:
-        if len(x.shape) < 2 or other.shape != (x.shape[1],):
-            raise InputError(
-                f"{scope.where(node)}: '{other.name}' of shape {list(other.shape)} does not fit the channels of "
-                f"{list(x.shape)}"
-            )
-
-
-def batch_norm(scope: Scope, node: Node) -> Results:
-    """BatchNormalization with stored statistics."""
-    if node.integer("training_mode", 0) or not node.integer("spatial", 1):
-        raise UnhandledError("it normalises with the statistics of the batch")
-    scope.single(node)
-    x = scope.operand(node, 0)
-    trained = [scope.weight(node, i) for i in (1, 2)]
-    others = [*trained, *(scope.operand(node, i) for i in (3, 4))]  # mean and variance are measured, not trained
-    _check_channels(scope, node, x, others)
-    attributes = at.NormAttributes(kind=at.NormKind.BATCH, epsilon=node.real("epsilon", 1e-5))
-    return scope.emit(node, Op.NORM, [x, *others], attributes)
-
-
-def trailing_norm(scope: Scope, node: Node) -> Results:
-    """LayerNormalization and RMSNormalization over the trailing axes."""
-    scope.single(node)
-    x = scope.operand(node, 0)
-    axis = scope.axis(node, node.integer("axis", -1), len(x.shape))
-    others = [scope.weight(node, i) for i in (1, 2) if node.has(i)]
-    for other in others:
-        if other.shape != x.shape[axis:]:
-            raise UnhandledError(f"'{other.name}' of shape {list(other.shape)} is not the shape it normalises over")
-    attributes = at.NormAttributes(
-        kind=at.NormKind.RMS if node.op == "RMSNormalization" else at.NormKind.LAYER,
-        epsilon=node.real("epsilon", 1e-5),
-        axes=len(x.shape) - axis,
-        has_scale=node.has(1),
-        has_bias=node.has(2),
-    )
-    return scope.emit(node, Op.NORM, [x, *others], attributes)
-
-
-def instance_norm(scope: Scope, node: Node) -> Results:
-    """InstanceNormalization."""
-    x, scale, bias = scope.operand(node, 0), scope.weight(node, 1), scope.weight(node, 2)
-    _check_channels(scope, node, x, [scale, bias])
-    attributes = at.NormAttributes(kind=at.NormKind.INSTANCE, epsilon=node.real("epsilon", 1e-5))
-    return scope.emit(node, Op.NORM, [x, scale, bias], attributes)
-
-
-_CHANNEL_SCALES_SINCE = 21
-"""GroupNormalization scales each channel since this opset; before, each group."""
-
-
-def group_norm(scope: Scope, node: Node) -> Results:
-    """GroupNormalization; scales per group (before opset 21) are repeated for the group's channels."""
-    x, groups = scope.operand(node, 0), node.integer("num_groups", 1)
-    if len(x.shape) < 2 or groups < 1 or x.shape[1] % groups:
-        raise InputError(f"{scope.where(node)}: num_groups {groups} does not divide the channels of {list(x.shape)}")
-    if node.opset < _CHANNEL_SCALES_SINCE and scope.value(node, 1).shape == (groups,):
-        repeats = x.shape[1] // groups
-        stored = [scope.fixed(node, i) for i in (1, 2)]
-        repeated = [f.mapped((x.shape[1],), _repeater(repeats)) for f in stored]
-        others = [scope.stored_operand(f, w, f"{repeats} each") for f, w in zip(stored, repeated, strict=True)]
-    else:
-        others = [scope.weight(node, i) for i in (1, 2)]
-    _check_channels(scope, node, x, others)
-    attributes = at.NormAttributes(kind=at.NormKind.GROUP, epsilon=node.real("epsilon", 1e-5), groups=groups)
-    return scope.emit(node, Op.NORM, [x, *others], attributes)
-
-
-def _repeater(repeats: int) -> Callable[[Array], Array]:
-    return lambda values: np.repeat(values, repeats)
-
-
-def lrn(scope: Scope, node: Node) -> Results:
-    """Local response normalisation across channels."""
-    attributes = at.NormAttributes(
-        kind=at.NormKind.LRN,
-        has_scale=False,
-        has_bias=False,
-        size=node.integer("size", 5),
-        alpha=node.real("alpha", 1e-4),
-        beta=node.real("beta", 0.75),
-        bias=node.real("bias", 1.0),
-    )
-    return scope.emit(node, Op.NORM, [scope.operand(node, 0)], attributes)

@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from picojoule.sim.errors import InputError
-from picojoule.sim.importers.onnx_file import LARGEST_ELEMENTS, numpy_dtype
+from picojoule.sim.importers.onnx_file import LARGEST_ELEMENTS, LARGEST_RANK, numpy_dtype
 from picojoule.sim.importers.onnx_values import Array, Fixed, Node
-from picojoule.sim.weights import Weights, constant_fill
+from picojoule.sim.weights import FILL_NOTE, Weights, constant_fill
 
 EAGER_ELEMENTS = 1 << 16
 """Arrays up to this size are computed at import."""
 LARGEST_EAGER_ELEMENTS = 1 << 24
 """Arrays up to this size may be computed at import where the result's shape depends on the values."""
+LARGEST_GROWN_ELEMENTS = 1 << 22
+"""Elements that stored values may be broadcast to and still be computed at import, or when they are loaded."""
+LARGEST_LIST = 1 << 16
+"""Elements of an input that lists sizes, axes or bounds."""
+MOST_STEPS = 64
+"""Steps of arithmetic behind a value that is computed when it is loaded; those of shared operands count each time."""
 Inputs = Sequence[Array | None]
 Fold = Callable[[Node, Inputs], Sequence[Array]]
 
@@ -38,13 +43,15 @@ def _given(inputs: Inputs, i: int) -> Array:
 def _list(node: Node, inputs: Inputs, key: str, i: int) -> list[int] | None:
     found = _at(inputs, i)
     if found is not None:
+        if found.size > LARGEST_LIST:
+            raise ValueError(f"its input {i} lists {found.size} sizes or axes")
         return [int(v) for v in found.reshape(-1)]
     return list(node.ints(key)) if key in node.attributes else None
 
 
-def _bounded(elements: int) -> None:
-    if elements > LARGEST_EAGER_ELEMENTS:
-        raise ValueError(f"its result has {elements} elements")
+def _bounded(elements: int, largest: int = LARGEST_EAGER_ELEMENTS) -> None:
+    if elements > largest:
+        raise ValueError(f"its result has {elements} elements, which are too many to compute at import")
 
 
 def _divide(a: Array, b: Array) -> Array:
@@ -201,6 +208,8 @@ def split_sizes(node: Node, sizes: Sequence[int] | None, total: int) -> list[int
     if sizes is not None:
         return list(sizes)
     pieces = node.integer("num_outputs", len(node.outputs))
+    if not 1 <= pieces <= max(1, len(node.outputs)):
+        raise ValueError(f"it makes {pieces} pieces and names {len(node.outputs)} results")
     size = -(-total // pieces)
     return [min(size, total - i * size) for i in range(pieces)]
 
@@ -230,7 +239,9 @@ def _reduce(node: Node, inputs: Inputs) -> Sequence[Array]:
 
 
 def _nonzero(node: Node, inputs: Inputs) -> Sequence[Array]:
-    return [np.array(np.nonzero(_given(inputs, 0)), dtype=np.int64)]
+    x = _given(inputs, 0)
+    _bounded(x.ndim * int(np.count_nonzero(x)))
+    return [np.array(np.nonzero(x), dtype=np.int64)]
 
 
 def _shape(node: Node, inputs: Inputs) -> Sequence[Array]:
@@ -294,20 +305,30 @@ def fold(node: Node, inputs: Sequence[Fixed | None]) -> list[Fixed] | None:
         made = _compute(node, inputs, function, elements)
         if made is None:
             return None
+        _bounded(max((w.elements for w, _ in made), default=0), LARGEST_ELEMENTS)
         stored = any(f.stored for f in inputs if f) and node.op not in ("Shape", "Size")
+        steps = _steps(inputs) if elements > EAGER_ELEMENTS else 0
         if not batched:
-            return [_fixed(node, i, w, t, stored=stored) for i, (w, t) in enumerate(made)]
+            return [_fixed(node, i, w, t, stored=stored, steps=steps) for i, (w, t) in enumerate(made)]
         twos = _at_two(node, inputs, function)
     return [
-        _fixed(node, i, w, t, stored=stored, at_two=None if twos is None else twos[i]) for i, (w, t) in enumerate(made)
+        _fixed(node, i, w, t, stored=stored, steps=steps, at_two=None if twos is None else twos[i])
+        for i, (w, t) in enumerate(made)
     ]
 
 
 def _fixed(
-    node: Node, i: int, weights: Weights, dtype: np.dtype[Any], *, stored: bool, at_two: Array | None = None
+    node: Node, i: int, weights: Weights, dtype: np.dtype[Any], *, stored: bool, steps: int, at_two: Array | None = None
 ) -> Fixed:
     same = at_two is None or (at_two.shape == weights.shape and np.array_equal(at_two, weights.array()))
-    return Fixed(name=node.outputs[i], weights=weights, dtype=dtype, stored=stored, at_two=None if same else at_two)
+    return Fixed(
+        name=node.outputs[i],
+        weights=weights,
+        dtype=dtype,
+        stored=stored,
+        at_two=None if same else at_two,
+        steps=steps,
+    )
 
 
 def _at_two(node: Node, inputs: Sequence[Fixed | None], function: Fold) -> Sequence[Array] | None:
@@ -319,7 +340,8 @@ def _at_two(node: Node, inputs: Sequence[Fixed | None], function: Fold) -> Seque
 
 
 def _arrays(inputs: Sequence[Fixed | None]) -> list[Array | None]:
-    return [None if f is None else f.array() for f in inputs]
+    found = {id(f): f.weights.array() for f in inputs if f is not None}  # one that is given twice is computed once
+    return [None if f is None else found[id(f)] for f in inputs]
 
 
 def arrays_for_two(inputs: Sequence[Fixed | None]) -> list[Array | None]:
@@ -332,8 +354,8 @@ def _elements(node: Node, inputs: Sequence[Fixed | None]) -> int:
     given = [f for f in inputs if f is not None]
     elements = max(f.weights.elements for f in given)
     if node.op in _ELEMENTWISE:
-        elements = max(elements, prod(np.broadcast_shapes(*(f.shape for f in given))))
-    return elements
+        return max(elements, prod(np.broadcast_shapes(*(f.shape for f in given))))
+    return sum(f.weights.elements for f in given) if node.op == "Concat" else elements
 
 
 def _compute(
@@ -354,6 +376,12 @@ def _compute_later(
 ) -> list[tuple[Weights, np.dtype[Any]]] | None:
     """Large arrays: work out shapes from stand-ins without memory, and compute when somebody loads the values."""
     given = [f for f in inputs if f is not None]
+    filled = [f.weights.note == FILL_NOTE for f in given]
+    if filled[0] if node.op in _VIEWS else all(filled):
+        return _filled(node, inputs, function)
+    largest = max(f.weights.elements for f, fill in zip(given, filled, strict=True) if not fill)
+    if _steps(inputs) > MOST_STEPS:
+        return None
     if node.op in _VIEWS:  # the further inputs list sizes and are small
         stand_in = np.broadcast_to(np.zeros((), given[0].dtype), given[0].shape)
         results = function(node, [stand_in, *_arrays(inputs[1:])])
@@ -364,6 +392,8 @@ def _compute_later(
     elif elements <= LARGEST_EAGER_ELEMENTS:
         return [(_held(r), r.dtype) for r in function(node, _arrays(inputs))]
     else:
+        return None
+    if any(prod(s) > max(largest, LARGEST_GROWN_ELEMENTS) for s, _ in shapes):
         return None
     note = given[0].weights.note
 
@@ -377,13 +407,33 @@ def _compute_later(
     return [(Weights(shape=s, load=loader(i), note=note), t) for i, (s, t) in enumerate(shapes)]
 
 
+def _filled(node: Node, inputs: Sequence[Fixed | None], function: Fold) -> list[tuple[Weights, np.dtype[Any]]] | None:
+    """Return results for repeated numbers, whatever their size: what moves them repeats them, and one is computed once."""
+    if node.op in _VIEWS:
+        results = function(node, _arrays(inputs))
+        return [(constant_fill(r.flat[0] if r.size else 0, r.shape, r.dtype.name), r.dtype) for r in results]
+    if node.op not in _SAME_SHAPE and node.op not in _ELEMENTWISE:
+        return None
+    shape = np.broadcast_shapes(*(f.shape for f in inputs if f is not None))
+    if prod(shape) == 0:
+        return None
+    one = function(node, [None if a is None else a.reshape(-1)[:1] for a in _arrays(inputs)])[0]
+    return [(constant_fill(one[0], shape, one.dtype.name), one.dtype)]
+
+
+def _steps(inputs: Sequence[Fixed | None]) -> int:
+    """Return the steps of arithmetic behind a value that is computed from `inputs` when it is loaded."""
+    return 1 + sum(f.steps for f in {id(f): f for f in inputs if f is not None}.values())
+
+
 def _constant_of_shape(node: Node, inputs: Sequence[Fixed | None]) -> Fixed:
     source = inputs[0] if inputs else None
     if source is None:
-        raise InputError(f"ConstantOfShape '{node.name}' lacks its shape; the file is damaged")
-    shape = tuple(int(s) for s in source.array().reshape(-1))
-    if any(s < 0 for s in shape) or prod(shape) > LARGEST_ELEMENTS:
-        raise InputError(f"ConstantOfShape '{node.name}' asks for the impossible shape {list(shape)}")
+        raise ValueError("it lacks its shape")
+    shape = tuple(int(s) for s in source.array().reshape(-1)) if source.weights.elements <= LARGEST_RANK else None
+    if shape is None or any(s < 0 for s in shape) or prod(shape) > LARGEST_ELEMENTS:
+        asked = f"of {source.weights.elements} axes" if shape is None else list(shape)
+        raise ValueError(f"it asks for the impossible shape {asked}")
     fill = node.attributes.get("value", np.zeros(1, np.float32))
     value, dtype = fill.reshape(-1)[0], fill.dtype
     at_two = None

@@ -27,12 +27,16 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedInputs:
-    """Types by input name; sizes by symbolic name; remarks; whether the file leaves the batch open."""
+    """Types by input name; sizes by symbolic name; remarks.
+
+    `open_batch`: the file leaves the batch open. `resized`: an input is taken with sizes other than those declared.
+    """
 
     types: Mapping[str, TensorType]
     symbols: Mapping[str, int]
     notes: tuple[str, ...]
     open_batch: bool
+    resized: bool = False
 
 
 def declared_inputs(graph: Any, file: str) -> list[GraphInput]:
@@ -94,7 +98,10 @@ def resolve_inputs(
     if inputs and all(t.batch_axis is None for t in types.values()):
         notes.append("no input has a batch axis; a batch multiplies nothing")
     opened = any(not isinstance(i.dims[a], int) for i in inputs if i.dims and (a := axes[i.name]) is not None)
-    return ResolvedInputs(types=types, symbols=symbols, notes=tuple(notes), open_batch=opened)
+    resized = any(
+        isinstance(d, int) and d != s for i in inputs for d, s in zip(i.dims or (), types[i.name].shape, strict=False)
+    )
+    return ResolvedInputs(types=types, symbols=symbols, notes=tuple(notes), open_batch=opened, resized=resized)
 
 
 def _by_name(

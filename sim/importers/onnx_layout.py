@@ -1,25 +1,23 @@
-"""ONNX operators that move, select and repeat elements: reshape, transpose, concat, split, slice, pad, resize, gather.
+"""ONNX operators that move, select and repeat elements: reshape, transpose, concat, split, slice, pad, gather.
 
 Batch: a size that the graph asks for at run time (Shape, Gather, Concat, Reshape) was worked out for one and for two
 samples, so that the axis which grows is known; a batch of one written into the graph follows `shapes.reshape`.
 """
 
 from collections.abc import Sequence
-from math import floor, prod
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
-from picojoule.sim.builder import constant
 from picojoule.sim.errors import InputError
-from picojoule.sim.importers.onnx_batch import reshaped_type
 from picojoule.sim.importers.onnx_constants import arrays_for_two, slices_of, split_sizes
-from picojoule.sim.importers.onnx_values import Fixed, Ints, Node, Scope, UnhandledError, Value, grown_axis
+from picojoule.sim.importers.onnx_scope import Results, Scope
+from picojoule.sim.importers.onnx_values import Array, BatchError, Fixed, Ints, Node, UnhandledError, grown_axis, number
 from picojoule.sim.ir import Operand, TensorType
 from picojoule.sim.shapes import broadcast, resolve_reshape
-
-Results = tuple[Value, ...]
 
 
 def _reshaped(scope: Scope, node: Node, x: Operand, kind: TensorType, step: str = "") -> tuple[Operand, ...]:
@@ -43,12 +41,7 @@ def reshape(scope: Scope, node: Node) -> Results:
 
 def _followed(scope: Scope, node: Node, x: Operand, shape: Ints, axis: int | None = None) -> Results:
     """Reshape in memory order, following the batch (to `axis` where that is known)."""
-    kind, inner = reshaped_type(x.type, shape, inner=x.name in scope.inner, axis=axis)
-    made = _reshaped(scope, node, x, kind)
-    scope.inner.discard(made[0].name)
-    if inner:
-        scope.inner.add(made[0].name)
-    return made
+    return (scope.reshaped(node, x, shape, axis=axis),)
 
 
 def flatten(scope: Scope, node: Node) -> Results:
@@ -105,6 +98,7 @@ def concatenate(scope: Scope, node: Node) -> Results:
     """Concat; fixed pieces are repeated for every sample."""
     values = [scope.value(node, i) for i in range(len(node.inputs))]
     axis = scope.axis(node, int(node.attributes["axis"]), len(values[0].shape))
+    values = [v for v in values if not (isinstance(v, Fixed) and v.shape[axis : axis + 1] == (0,))] or values[:1]
     batches = [v.type.batch_axis for v in values if isinstance(v, Operand) and v.type.batch_axis is not None]
     operands = []
     for value in values:
@@ -125,7 +119,21 @@ def split(scope: Scope, node: Node) -> Results:
     sizes = split_sizes(node, scope.listed(node, "split", 1), x.shape[axis])
     if len(sizes) != len(node.outputs):
         raise InputError(f"{scope.where(node)} names {len(node.outputs)} results for {len(sizes)} pieces")
-    return scope.emit(node, Op.SPLIT, [x], at.SplitAttributes(axis=axis, sizes=tuple(sizes)))
+    if 0 in sizes and sum(sizes) == x.shape[axis] and min(sizes) == 0:
+        return _split_with_gaps(scope, node, x, axis, sizes)
+    return scope.emit(node, Op.SPLIT, [x], at.SplitAttributes(axis=axis, sizes=tuple(sizes)), results=len(sizes))
+
+
+def _split_with_gaps(scope: Scope, node: Node, x: Operand, axis: int, sizes: Sequence[int]) -> Results:
+    """Split into pieces of which some have no elements."""
+    kept = [i for i, size in enumerate(sizes) if size]
+    pieces: Results = (x,)
+    if len(kept) > 1:
+        attributes = at.SplitAttributes(axis=axis, sizes=tuple(sizes[i] for i in kept))
+        names = replace(node, outputs=tuple(node.outputs[i] for i in kept))
+        pieces = scope.emit(names, Op.SPLIT, [x], attributes, results=len(kept))
+    found = dict(zip(kept, pieces, strict=True))
+    return [found[i] if i in found else _empty(scope, node, x, {axis}, i) for i in range(len(sizes))]
 
 
 def slice_(scope: Scope, node: Node) -> Results:
@@ -137,6 +145,11 @@ def slice_(scope: Scope, node: Node) -> Results:
     found = [f for f in found if f[1:] != (0, x.shape[f[0]], 1)]
     if not found:
         return (x,)
+    if any(axis == x.type.batch_axis and step != 1 for axis, _, _, step in found):
+        raise BatchError("it steps through the batch")
+    gone = [f for f in found if not len(range(*f[1:]))]
+    if gone:
+        return (_empty(scope, node, x, {f[0] for f in gone}, 0),)
     axes, starts, stops, steps = (tuple(column) for column in zip(*found, strict=True))
     return scope.emit(node, Op.SLICE, [x], at.SliceAttributes(axes=axes, starts=starts, stops=stops, steps=steps))
 
@@ -151,28 +164,51 @@ def _same_for_two(scope: Scope, node: Node, x: Operand, found: list[tuple[int, i
     for one, other in zip(found, two, strict=True):
         whole = one[1:] == (0, x.shape[one[0]], 1) and other[1:] == (0, twice[one[0]], 1)
         if one != other and not whole:
-            raise UnhandledError(f"its bounds on axis {one[0]} depend on the batch")
+            raise BatchError(f"its bounds on axis {one[0]} depend on the batch")
+
+
+def _empty(scope: Scope, node: Node, x: Operand, axes: set[int], position: int) -> Fixed:
+    """Return a value without elements, which concatenation leaves out."""
+    one, two = (tuple(0 if i in axes else s for i, s in enumerate(x.type.at(batch))) for batch in (1, 2))
+    dtype = scope.dtypes.get(x.name, np.dtype(np.float32))
+    made = number(node.outputs[position], np.zeros(one), dtype)
+    return made if one == two else replace(made, at_two=np.zeros(two, dtype))
 
 
 def pad(scope: Scope, node: Node) -> Results:
-    """Pad with a constant, the edge or the reflection."""
+    """Pad with a constant, the edge, the reflection or the other end; negative pads crop afterwards."""
     x, rank = scope.operand(node, 0), len(scope.value(node, 0).shape)
     mode = node.text("mode", "constant")
     pads = scope.listed(node, "pads", 1)
-    if mode not in ("constant", "edge", "reflect") or pads is None:
+    if mode not in ("constant", "edge", "reflect", "wrap") or pads is None:
         raise UnhandledError(f"its mode is '{mode}'")
     axes = [scope.axis(node, a, rank) for a in scope.ints(node, 3)] if node.has(3) else list(range(rank))
     if len(pads) != 2 * len(axes):
         raise InputError(f"{scope.where(node)} needs {2 * len(axes)} pads, got {len(pads)}")
-    if min(pads, default=0) < 0:
-        raise UnhandledError("negative pads crop")
     begin, end = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         begin[axis], end[axis] = pads[i], pads[i + len(axes)]
     value = float(scope.fixed(node, 2).array().reshape(-1)[0]) if node.has(2) else node.real("value", 0.0)
-    if not any(pads):
-        return (x,)
-    return scope.emit(node, Op.PAD, [x], at.PadAttributes(begin=tuple(begin), end=tuple(end), mode=mode, value=value))
+    if any(pads) and x.type.batch_axis is not None and (begin[x.type.batch_axis] or end[x.type.batch_axis]):
+        raise BatchError("it pads the batch")
+    crops = min(pads, default=0) < 0
+    if max(pads, default=0) > 0:
+        wide = at.PadAttributes(
+            begin=tuple(max(b, 0) for b in begin), end=tuple(max(e, 0) for e in end), mode=mode, value=value
+        )
+        x = scope.emit(node, Op.PAD, [x], wide, step="padded" if crops else "")[0]
+    return _cropped(scope, node, x, begin, end) if crops else (x,)
+
+
+def _cropped(scope: Scope, node: Node, x: Operand, begin: Sequence[int], end: Sequence[int]) -> Results:
+    axes = tuple(i for i in range(len(x.shape)) if begin[i] < 0 or end[i] < 0)
+    bounds = at.SliceAttributes(
+        axes=axes,
+        starts=tuple(max(-begin[i], 0) for i in axes),
+        stops=tuple(x.shape[i] + min(end[i], 0) for i in axes),
+        steps=(1,) * len(axes),
+    )
+    return scope.emit(node, Op.SLICE, [x], bounds)
 
 
 def expand(scope: Scope, node: Node) -> Results:
@@ -180,7 +216,10 @@ def expand(scope: Scope, node: Node) -> Results:
     x, target = scope.operand(node, 0), scope.fixed(node, 1)
     kind = broadcast([x.type, TensorType(shape=scope.ints(node, 1, batched=True))])
     if target.at_two is not None:
-        two = np.broadcast_shapes(x.type.at(2), tuple(int(s) for s in target.at_two))
+        try:
+            two = np.broadcast_shapes(x.type.at(2), tuple(int(s) for s in target.at_two))
+        except ValueError:
+            raise BatchError("it repeats a value that is written for one batch") from None
         axis = grown_axis(kind.shape, two)
         kind = TensorType(shape=kind.shape, batch_axis=kind.batch_axis if axis is None else axis)
     if kind == x.type:
@@ -195,7 +234,7 @@ def tile(scope: Scope, node: Node) -> Results:
     if len(repeats) != len(x.shape) or any(r < 1 for r in repeats):
         raise InputError(f"{scope.where(node)} needs {len(x.shape)} repeats of at least 1, got {list(repeats)}")
     if batch is not None and repeats[batch] != 1:
-        raise UnhandledError("it repeats the batch")
+        raise BatchError("it repeats the batch")
     if all(r == 1 for r in repeats):
         return (x,)
     shape = tuple(s * r for s, r in zip(x.shape, repeats, strict=True))
@@ -210,72 +249,15 @@ def tile(scope: Scope, node: Node) -> Results:
     return _reshaped(scope, node, x, whole)
 
 
-_COORDINATES = {
-    "half_pixel": "half_pixel",
-    "pytorch_half_pixel": "half_pixel",
-    "align_corners": "align_corners",
-    "asymmetric": "asymmetric",
-}
-_RESIZE_HAS_ROI_SINCE = 11
-
-
-def resize(scope: Scope, node: Node) -> Results:
-    """Resize and Upsample to sizes known at import."""
-    x = scope.operand(node, 0)
-    old = node.op == "Upsample" or node.opset < _RESIZE_HAS_ROI_SINCE
-    if (
-        node.integer("antialias", 0)
-        or node.integer("exclude_outside", 0)
-        or "keep_aspect_ratio_policy" in node.attributes
-    ):
-        raise UnhandledError("antialias, exclude_outside and keep_aspect_ratio_policy are not known")
-    mode = node.text("mode", "nearest")
-    asked = node.text("coordinate_transformation_mode", "half_pixel")
-    if (asked not in _COORDINATES and not old) or mode not in ("nearest", "linear", "bilinear"):
-        raise UnhandledError(f"its mode is '{mode}' with coordinates '{asked}'")
-    shape = _resized(scope, node, x, old=old)
-    attributes = at.ResizeAttributes(
-        mode="linear" if mode == "bilinear" else mode,
-        coordinates="asymmetric" if old else _COORDINATES[asked],
-        nearest_rounding="floor" if old else node.text("nearest_mode", "round_prefer_floor"),
-    )
-    if asked == "pytorch_half_pixel" and any(s == 1 and s != t for s, t in zip(shape, x.shape, strict=True)):
-        raise UnhandledError("pytorch_half_pixel differs from half_pixel for a result of size 1")
-    if shape == x.shape:
-        return (x,)
-    return scope.emit(node, Op.RESIZE, [x], attributes, types=[TensorType(shape=shape, batch_axis=x.type.batch_axis)])
-
-
-def _resized(scope: Scope, node: Node, x: Operand, *, old: bool) -> Ints:
-    """Return the result's shape from scales or sizes."""
-    rank = len(x.shape)
-    axes = [scope.axis(node, a, rank) for a in node.ints("axes", tuple(range(rank)))]
-    position = 1 if old else 2
-    shape = list(x.shape)
-    if node.has(3) and scope.fixed(node, 3).weights.elements:
-        given: Sequence[float] = scope.ints(node, 3, batched=True)
-        made = [int(s) for s in given]
-    else:
-        given = node.attributes.get("scales", ())
-        if node.has(position):
-            given = [float(v) for v in scope.fixed(node, position).array().reshape(-1)]
-        # Scales are float32 in the file: 1.9999999 of 2 must not floor to 1.
-        made = [floor(round(x.shape[a] * s, 4)) for a, s in zip(axes, given, strict=False)]
-        if any(abs(x.shape[a] * s - m) > 1e-3 for a, s, m in zip(axes, given, made, strict=False)):
-            scope.builder.note(f"{node.name}: its scale does not give whole sizes; sampled by the ratio of the sizes")
-    if len(made) != len(axes) or any(m < 1 for m in made):
-        raise InputError(f"{scope.where(node)} needs {len(axes)} sizes or scales, got {list(given)}")
-    for axis, size in zip(axes, made, strict=True):
-        shape[axis] = x.shape[axis] if axis == x.type.batch_axis else size
-    return tuple(shape)
-
-
 def gather(scope: Scope, node: Node) -> Results:
     """Gather: an embedding from a stored table, a slice for one fixed index, else a general take."""
     data, indices = scope.value(node, 0), scope.value(node, 1)
     axis = scope.axis(node, node.integer("axis", 0), len(data.shape))
     size = data.shape[axis]
     table = scope.as_operand(node, data, trained=True)
+    inside = _within_samples(table, indices, axis) if isinstance(indices, Fixed) else None
+    if inside is not None:
+        return _gather_within(scope, node, table, inside)
     if not isinstance(indices, Fixed) or indices.at_two is not None:
         taken = scope.as_operand(node, indices, trained=False)
         return scope.emit(node, Op.EMBEDDING, [table, taken], at.EmbeddingAttributes(axis=axis))
@@ -286,7 +268,30 @@ def gather(scope: Scope, node: Node) -> Results:
     if wrapped.ndim == 0:
         return _select(scope, node, table, axis, int(wrapped))
     name = indices.name if np.array_equal(wrapped, chosen) else f"{indices.name} (of {size})"
-    return scope.emit(node, Op.EMBEDDING, [table, constant(name, wrapped)], at.EmbeddingAttributes(axis=axis))
+    return scope.emit(node, Op.EMBEDDING, [table, scope.constant(name, wrapped)], at.EmbeddingAttributes(axis=axis))
+
+
+def _within_samples(x: Operand, indices: Fixed, axis: int) -> Array | None:
+    """Return one sample's indices into a flat value, where those of each further sample are the same, one sample on.
+
+    Exporters write `as_strided` so: all samples flattened, and indices computed for the batch.
+    """
+    if indices.at_two is None or len(x.shape) != 1 or x.type.batch_axis != axis:
+        return None
+    one, two, size = indices.array(), indices.at_two, x.shape[axis]
+    if not one.ndim or two.shape != (2 * one.shape[0], *one.shape[1:]) or one.shape[0] != 1 or one.min() < 0:
+        return None
+    same = np.array_equal(two[:1], one) and np.array_equal(two[1:], one + size) and one.max() < size
+    return one if same else None
+
+
+def _gather_within(scope: Scope, node: Node, x: Operand, indices: Array) -> Results:
+    """Take elements of each sample of a flat value; all of them in order are a view."""
+    if np.array_equal(indices.reshape(-1), np.arange(x.shape[0])):
+        return (scope.reshaped(node, x, indices.shape, axis=0),)
+    apart = scope.reshaped(node, x, (1, x.shape[0]), "samples", axis=0)
+    chosen = scope.constant(f"{node.name} within a sample", indices[0].astype(np.int64))
+    return scope.emit(node, Op.EMBEDDING, [apart, chosen], at.EmbeddingAttributes(axis=1))
 
 
 def _select(scope: Scope, node: Node, x: Operand, axis: int, index: int) -> Results:
@@ -324,3 +329,22 @@ def depth_space(scope: Scope, node: Node) -> Results:
     x = _reshaped(scope, node, x, TensorType(shape=apart, batch_axis=batch), "apart")[0]
     x = scope.emit(node, Op.TRANSPOSE, [x], at.TransposeAttributes(permutation=permutation), step="transpose")[0]
     return _reshaped(scope, node, x, TensorType(shape=shape, batch_axis=batch))
+
+
+STANDARD = {
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Transpose": transpose,
+    "Concat": concatenate,
+    "Split": split,
+    "Slice": slice_,
+    "Pad": pad,
+    "Expand": expand,
+    "Tile": tile,
+    "Gather": gather,
+    "DepthToSpace": depth_space,
+    "SpaceToDepth": depth_space,
+}
+"""Operators of the standard domain."""

@@ -1,9 +1,9 @@
-"""The operator table of the ONNX importer, with the element-wise operators, activations, softmax and reductions.
+"""ONNX operators on single elements and on axes: element-wise arithmetic, activations, softmax, reductions, casts.
 
-A handler takes the scope and a node, adds layers, and returns the node's results. What is not in the table is opaque.
+A handler takes the scope and a node, adds layers, and returns the node's results. Semantics: ONNX operator reference.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -14,14 +14,11 @@ from picojoule.sim.attributes import ActivationKind as Act
 from picojoule.sim.attributes import ElementwiseKind as Ew
 from picojoule.sim.attributes import Op, ReduceKind
 from picojoule.sim.builder import constant
-from picojoule.sim.importers import onnx_compute as compute
-from picojoule.sim.importers import onnx_layout as layout
 from picojoule.sim.importers.onnx_file import numpy_dtype
-from picojoule.sim.importers.onnx_values import Fixed, Node, Scope, UnhandledError, Value
+from picojoule.sim.importers.onnx_scope import Results, Scope
+from picojoule.sim.importers.onnx_values import BatchError, Fixed, Node, UnhandledError, Value, number
 from picojoule.sim.ir import Operand, TensorType
-
-Results = tuple[Value, ...]
-Handler = Callable[[Scope, Node], Results]
+from picojoule.sim.weights import constant_fill
 
 _ELEMENTWISE: Mapping[str, Ew] = {
     "Add": Ew.ADD,
@@ -44,9 +41,20 @@ _ELEMENTWISE: Mapping[str, Ew] = {
     "Ceil": Ew.CEIL,
     "Sin": Ew.SIN,
     "Cos": Ew.COS,
+    "Tan": Ew.TAN,
+    "Asin": Ew.ASIN,
+    "Acos": Ew.ACOS,
+    "Atan": Ew.ATAN,
+    "Sinh": Ew.SINH,
+    "Cosh": Ew.COSH,
+    "Asinh": Ew.ASINH,
+    "Acosh": Ew.ACOSH,
+    "Atanh": Ew.ATANH,
     "Not": Ew.NOT,
     "And": Ew.AND,
     "Or": Ew.OR,
+    "Xor": Ew.XOR,
+    "IsNaN": Ew.IS_NAN,
     "Equal": Ew.EQUAL,
     "Less": Ew.LESS,
     "Greater": Ew.GREATER,
@@ -86,6 +94,23 @@ def elementwise(scope: Scope, node: Node) -> Results:
     return (_ew(scope, node, kind, operands),)
 
 
+def modulo(scope: Scope, node: Node) -> Results:
+    """Mod, with the sign of the divisor or (fmod) of the dividend."""
+    kind = Ew.FMOD if node.integer("fmod", 0) else Ew.MOD
+    return (_ew(scope, node, kind, [_term(scope, node, 0), _term(scope, node, 1)]),)
+
+
+def is_infinite(scope: Scope, node: Node) -> Results:
+    """IsInf; one sign alone is a comparison."""
+    positive, negative = node.integer("detect_positive", 1), node.integer("detect_negative", 1)
+    if positive and negative:
+        return (_ew(scope, node, Ew.IS_INF, [scope.operand(node, 0)]),)
+    if not positive and not negative:
+        raise UnhandledError("it looks for neither sign")
+    bound = number("constant inf", np.inf) if positive else number("constant -inf", -np.inf)
+    return (scope.lower(node, "Equal", [scope.value(node, 0), bound]),)
+
+
 def mean(scope: Scope, node: Node) -> Results:
     """Mean of several values: their sum times a constant."""
     operands = [scope.operand(node, i) for i in range(len(node.inputs))]
@@ -113,8 +138,13 @@ _PLAIN: Mapping[str, Act] = {
     "HardSwish": Act.HARD_SWISH,
     "Mish": Act.MISH,
     "Erf": Act.ERF,
+    "Softsign": Act.SOFTSIGN,
 }
-_WITH_ALPHA: Mapping[str, tuple[Act, float]] = {"LeakyRelu": (Act.LEAKY_RELU, 0.01), "Elu": (Act.ELU, 1.0)}
+_WITH_ALPHA: Mapping[str, tuple[Act, float]] = {
+    "LeakyRelu": (Act.LEAKY_RELU, 0.01),
+    "Elu": (Act.ELU, 1.0),
+    "Celu": (Act.CELU, 1.0),
+}
 _SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 """alpha and gamma of Selu (ONNX operator reference; Klambauer et al. 2017, equation 14)."""
 
@@ -137,9 +167,18 @@ def activation(scope: Scope, node: Node) -> Results:
         case "Softplus":
             made = at.ActivationAttributes(kind=Act.SOFTPLUS, alpha=1.0)
         case "Swish":
-            if node.real("alpha", 1.0) != 1.0:
-                raise UnhandledError("its alpha is not 1")
+            alpha = node.real("alpha", 1.0)
+            if alpha != 1.0:
+                inner = scope.lower(node, "Mul", [x, number(f"constant {alpha:.9g}", alpha)], "scaled")
+                return (scope.lower(node, "Mul", [x, scope.lower(node, "Sigmoid", [inner], "gate")]),)
             made = at.ActivationAttributes(kind=Act.SILU)
+        case "ThresholdedRelu":
+            made = at.ActivationAttributes(kind=Act.THRESHOLD, alpha=node.real("alpha", 1.0), beta=0.0)
+        case "Shrink":
+            width, bias = node.real("lambd", 0.5), node.real("bias", 0.0)
+            if bias not in (0.0, width):
+                raise UnhandledError("its bias is neither 0 nor lambd")
+            made = at.ActivationAttributes(kind=Act.SOFT_SHRINK if bias else Act.HARD_SHRINK, alpha=width)
         case op if op in _WITH_ALPHA:
             kind, default = _WITH_ALPHA[op]
             made = at.ActivationAttributes(kind=kind, alpha=node.real("alpha", default))
@@ -149,7 +188,9 @@ def activation(scope: Scope, node: Node) -> Results:
 
 
 def clip(scope: Scope, node: Node) -> Results:
-    """Clip between bounds given as attributes (before opset 11) or fixed inputs; without bounds it is no layer."""
+    """Clip between bounds given as attributes (before opset 11) or inputs; without bounds it is no layer."""
+    if any(node.has(i) and isinstance(scope.value(node, i), Operand) for i in (1, 2)):
+        return _moving_clip(scope, node)
     x = scope.operand(node, 0)
     bounds: list[float | None] = []
     for i, key in ((1, "min"), (2, "max")):
@@ -161,6 +202,14 @@ def clip(scope: Scope, node: Node) -> Results:
         return (x,)
     made = at.ActivationAttributes(kind=Act.CLIP, alpha=bounds[0], beta=bounds[1])
     return scope.emit(node, Op.ACTIVATION, [x], made)
+
+
+def _moving_clip(scope: Scope, node: Node) -> Results:
+    """Clip between bounds that are computed."""
+    x = scope.value(node, 0)
+    if node.has(1):
+        x = scope.lower(node, "Max", [x, scope.value(node, 1)], "low" if node.has(2) else "")
+    return (scope.lower(node, "Min", [x, scope.value(node, 2)]) if node.has(2) else x,)
 
 
 _ONE_AXIS_SINCE = 13
@@ -183,7 +232,7 @@ def softmax(scope: Scope, node: Node) -> Results:
 def _flat_softmax(scope: Scope, node: Node, x: Operand, axis: int, *, log: bool) -> Results:
     batch = x.type.batch_axis
     if batch is not None and batch >= axis:
-        raise UnhandledError("it mixes the samples of a batch")
+        raise BatchError("it mixes the samples of a batch")
     flat = TensorType(shape=(*x.shape[:axis], prod(x.shape[axis:])), batch_axis=batch)
     view = at.ReshapeAttributes()
     made = scope.emit(node, Op.RESHAPE, [x], view, types=[flat], step="flat")[0]
@@ -247,49 +296,36 @@ def _is_real(dtype: np.dtype[Any]) -> bool:
 def alias(scope: Scope, node: Node) -> Results:
     """Identity, and Dropout at inference: another name for the same value."""
     if node.op == "Dropout":
-        scope.single(node)
         training = scope.value(node, 2) if node.has(2) else None
         if training is not None and not (isinstance(training, Fixed) and not training.array().any()):
             raise UnhandledError("it drops at random")
+        value = scope.value(node, 0)
+        if scope.used(node, 1):
+            return (value, _all_true(f"{node.name} kept", value))
     return (scope.value(node, 0),)
 
 
-HANDLERS: Mapping[str, Handler] = {
-    "Conv": compute.conv,
-    "ConvTranspose": compute.conv,
-    "DeformConv": compute.deform_conv,
-    "Gemm": compute.gemm,
-    "MatMul": compute.matmul,
-    "MaxPool": compute.pool,
-    "AveragePool": compute.pool,
-    "GlobalMaxPool": compute.global_pool,
-    "GlobalAveragePool": compute.global_pool,
-    "BatchNormalization": compute.batch_norm,
-    "LayerNormalization": compute.trailing_norm,
-    "RMSNormalization": compute.trailing_norm,
-    "InstanceNormalization": compute.instance_norm,
-    "GroupNormalization": compute.group_norm,
-    "LRN": compute.lrn,
-    "Reshape": layout.reshape,
-    "Flatten": layout.flatten,
-    "Squeeze": layout.squeeze,
-    "Unsqueeze": layout.unsqueeze,
-    "Transpose": layout.transpose,
-    "Concat": layout.concatenate,
-    "Split": layout.split,
-    "Slice": layout.slice_,
-    "Pad": layout.pad,
-    "Expand": layout.expand,
-    "Tile": layout.tile,
-    "Resize": layout.resize,
-    "Upsample": layout.resize,
-    "Gather": layout.gather,
-    "DepthToSpace": layout.depth_space,
-    "SpaceToDepth": layout.depth_space,
+def _all_true(name: str, value: Value) -> Fixed:
+    """Return a mask of a value's shape: at inference nothing is dropped."""
+    shape = value.shape
+    twice = value.type.at(2) if isinstance(value, Operand) else shape
+    return Fixed(
+        name=name,
+        weights=constant_fill(True, shape, "bool"),
+        dtype=np.dtype(np.bool_),
+        stored=False,
+        at_two=None if twice == shape else np.broadcast_to(np.True_, twice),
+    )
+
+
+STANDARD = {
     **dict.fromkeys(_ELEMENTWISE, elementwise),
+    "Mod": modulo,
+    "IsInf": is_infinite,
     "Mean": mean,
     "PRelu": prelu,
-    **dict.fromkeys((*_PLAIN, *_WITH_ALPHA, "HardSigmoid", "Selu", "Gelu", "Softplus", "Swish"), activation),
+    **dict.fromkeys((*_PLAIN, *_WITH_ALPHA), activation),
+    **dict.fromkeys(("HardSigmoid", "Selu", "Gelu", "Softplus", "Swish", "ThresholdedRelu", "Shrink"), activation),
     "Clip": clip,
     "Softmax": softmax,
     "LogSoftmax": softmax,
@@ -299,4 +335,4 @@ HANDLERS: Mapping[str, Handler] = {
     "Identity": alias,
     "Dropout": alias,
 }
-"""Operator of the standard domain -> handler."""
+"""Operators of the standard domain."""

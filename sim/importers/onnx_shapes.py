@@ -1,4 +1,7 @@
-"""Shapes of operators that we do not understand: asked of `onnx.shape_inference` node by node, then of the file."""
+"""Shapes of operators that we do not understand.
+
+They are those of a run where there was one, else asked of `onnx.shape_inference` node by node, then of the file.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +21,19 @@ _SMALL_ELEMENTS = 1024
 class ShapeOracle:
     """Knows the result types of one node for one sample, where ONNX can infer them or the file states them."""
 
-    def __init__(self, model: Any, resolved: ResolvedInputs) -> None:
+    def __init__(self, model: Any, resolved: ResolvedInputs, probed: Mapping[str, TensorType]) -> None:
         self._model = model
+        self.probed = probed
         graph = model.graph
-        self._stated = _known([*graph.value_info, *graph.output], resolved.symbols)
+        stale = resolved.resized  # what the file states belongs to other input sizes
+        self._stated = {} if stale else _known([*graph.value_info, *graph.output], resolved.symbols)
 
     def types(
         self, proto: Any, values: Mapping[str, Value | None], dtypes: Mapping[str, np.dtype[Any]]
     ) -> dict[str, TensorType]:
         """Return the types of a node's results, as far as they are known; `values` are what it reads."""
+        if proto.output and all(name in self.probed for name in proto.output if name):
+            return {name: self.probed[name] for name in proto.output if name}
         one = self._inferred(proto, values, dtypes, 1)
         two = self._inferred(proto, values, dtypes, 2)
         found = {}

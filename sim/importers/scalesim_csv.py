@@ -18,8 +18,8 @@ from picojoule.sim.formats import DENSE, Sparsity, parse_sparsity
 from picojoule.sim.ir import Network, Operand, OperandKind, TensorType
 
 LARGEST_FILE_BYTES = 16 * 1024**2
-LARGEST_ROWS = 100_000
-"""The longest published topology has a few hundred rows; more is a wrong file."""
+LARGEST_ROWS = 10_000
+"""The longest published topology has a few hundred rows; more is a wrong file, and takes seconds to price."""
 LARGEST_SIZE = 2**31 - 1
 """One size: what 32-bit counters of accelerators hold."""
 LARGEST_MACS = 2**62

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from picojoule.sim.attributes import ConvAttributes, Op
 from picojoule.sim.gemm import Gemm, gemm_view, network_macs
 from picojoule.sim.importers.onnx_graph import load_onnx
-from picojoule.sim.ir import Network
+from picojoule.sim.ir import Network, TensorType
 from picojoule.sim.numerics.executor import Executor
 
 RANDOM = np.random.default_rng(7)
@@ -335,11 +335,12 @@ def test_arithmetic_with_the_batch_size_is_not_frozen(tmp_path):
         helper.make_node("ReduceProd", ["sizes"], ["count"], keepdims=0),
         helper.make_node("Div", ["x", "count"], ["y"]),
     ]
-    net, _ = imported(tmp_path, nodes, ("N", 4), {}, 17)
-    assert [(u.op, u.reason) for u in net.unsupported] == [
-        ("Div", "its input 'count' holds other values for another batch"),
-    ]
-    assert net.layers[0].results[0].type.at(3) == (3, 4)
+    net, proto = imported(tmp_path, nodes, ("N", 4), {}, 17)
+    assert net.inputs[0].type == TensorType(shape=(1, 4))
+    assert net.notes == (
+        "the graph mixes the samples of a batch, so it is read for the one size it states; a batch multiplies nothing",
+    )
+    agree(net, proto, (1,))
 
 
 def test_constants_made_for_the_batch_are_expanded(tmp_path):
