@@ -1,17 +1,16 @@
-"""What `picojoule evaluate` and `picojoule coverage` do, apart from printing."""
+"""What `picojoule evaluate` does, apart from printing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from picojoule.networks import is_torch, load_network, load_torch, network_of, parse_shapes
+from picojoule.networks import is_torch, load_network, load_torch, network_of, parse_shapes, prepared
+from picojoule.sim.compression_state import find_compression
 from picojoule.sim.errors import InputError
-from picojoule.sim.evaluation import coverage_of
-from picojoule.sim.gemm import layer_macs
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
-from picojoule.sim.passes import check_weights, fold_batch_norm, layer_bytes
+from picojoule.sim.passes import check_weights
 from picojoule.sim.report import Report
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def run_request(request: Request, progress: Callable[[int, int], None] | None = 
         raise InputError("--accuracy needs --data, for instance --data fashion-mini")
     accelerator = load_hardware(request.hardware, request.overrides)
     data = _load_data(request.data) if request.data is not None else None
-    network = _network(request, data)
+    network = network_of_request(request, data)
     check_weights(network)
     report = accelerator.evaluate(
         network,
@@ -66,7 +65,7 @@ def _load_data(spec: str) -> "Dataset":
     return load(spec)
 
 
-def _network(request: Request, data: "Dataset | None") -> Network:
+def network_of_request(request: Request, data: "Dataset | None") -> Network:
     """Load the network (a zoo network is built for the data's shape) and apply a compression plan."""
     shapes = parse_shapes(request.input_shapes)
     sample = tuple(data.train.images.shape[1:]) if data is not None and not shapes else None
@@ -84,45 +83,11 @@ def _network(request: Request, data: "Dataset | None") -> Network:
 
     plan = read_plan(request.compression)
     if not is_torch(request.network):
-        return apply_plan(load_network(request.network, shapes=shapes, weights=request.weights), plan)
+        plain = load_network(request.network, shapes=shapes, weights=request.weights, find=False)
+        return find_compression(apply_plan(plain, plan))  # after the plan: it says what it says, and drops channels
     from picojoule.compressing import load_compressed
 
     made = load_torch(request.network, shapes=shapes, sample_shape=sample, classes=classes, seed=request.seed)
     if request.weights is not None:
         made = load_compressed(made, plan, request.weights)
-    return fold_batch_norm(apply_plan(network_of(made, fold=False), plan))
-
-
-def coverage_document(network: Network) -> dict[str, Any]:
-    """Return coverage alone: shares, what is not understood, and MACs and bytes by operator."""
-    by_op: dict[str, dict[str, Any]] = {}
-    for layer in network.layers:
-        row = by_op.setdefault(layer.op.value, {"op": layer.op.value, "layers": 0, "macs": 0, "bytes": 0})
-        row["layers"] += 1
-        row["macs"] += layer_macs(layer)
-        row["bytes"] += layer_bytes(layer, 1)
-    macs = sum(r["macs"] for r in by_op.values())
-    found = coverage_of(network).to_dict()
-    return {
-        "schema": 1,
-        "complete": not network.unsupported,
-        "network": {"name": network.name, "layers": len(network.layers), "params": network.parameters},
-        "macs": macs,
-        **found,
-        "operators": sorted(by_op.values(), key=lambda r: (-r["macs"], -r["bytes"])),
-    }
-
-
-def coverage_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the table of `picojoule coverage`: operator, layers, shares, and the unit that runs it on each accelerator."""
-    from picojoule.sim.hardware import plugins
-
-    total_bytes = sum(r["bytes"] for r in document["operators"]) or 1
-    units = {p.kind: p.accelerator.unit_of_op for p in plugins() if p.accelerator is not None}
-    rows = []
-    for r in document["operators"]:
-        row: dict[str, Any] = {"op": r["op"], "layers": r["layers"], "MACs": f"{r['macs']:,}"}
-        row["share of bytes"] = f"{r['bytes'] / total_bytes:.1%}"
-        row.update({f"on {kind}": of.get(r["op"], "unsupported") for kind, of in units.items()})
-        rows.append(row)
-    return rows
+    return prepared(apply_plan(network_of(made, fold=False), plan))

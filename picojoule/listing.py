@@ -103,16 +103,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def support_matrix() -> str:
-    """Return the table of operators and the unit that runs each, in Markdown; the README holds it and a test compares."""
-    from picojoule.sim.attributes import Op
-
-    found = [p for p in plugins() if p.accelerator is not None and p.origin.startswith("picojoule.")]
-    lines = ["| operator | " + " | ".join(p.kind for p in found) + " |", "| --- |" + " --- |" * len(found)]
-    for op in Op:
-        if op is not Op.OPAQUE:
-            units = [p.accelerator.unit_of_op.get(op.value, "refused") for p in found if p.accelerator is not None]
-            lines.append(f"| {op.value} | " + " | ".join(units) + " |")
-    return "\n".join(lines)

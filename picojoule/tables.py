@@ -1,9 +1,11 @@
 """Reports as tables for people: a summary a newcomer understands, and one row a layer. Uses rich; prints nothing itself."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from picojoule.sim.cost import LayerCost
+from picojoule.sim.errors import printable
 from picojoule.sim.report import Report
 
 if TYPE_CHECKING:
@@ -33,11 +35,6 @@ def si(value: float | None, unit: str = "") -> str:
         if abs(value) >= factor * 0.9995:
             return f"{value / factor:.3g} {prefix}{unit}".strip()
     return f"{value:.3g} {unit}".strip()
-
-
-def printable(text: str) -> str:
-    """Return text without control characters (a layer's name may hold a terminal's escape codes), spelt out instead."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def joules(picojoules: float | None) -> str:
@@ -93,12 +90,10 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("uses", ", ".join(f"{v} {k}" for k, v in t["resources"].items())))
     if t["utilization"] is not None:
         rows.append(("utilization", f"{t['utilization']:.1%}{_worst_cause(report)}"))
-    rows.append(
-        (
-            "memory",
-            f"{si(t['weight_bytes'], 'B')} of weights, {si(t['peak_activation_bytes'], 'B')} of activations at the peak",
-        )
-    )
+    weights = f"{si(t['weight_bytes'], 'B')} of weights"
+    if (left := report.memory.get("weight_bytes_nonzero", t["weight_bytes"])) < 0.9995 * t["weight_bytes"]:
+        weights += f" ({si(left, 'B')} of them not zero)"
+    rows.append(("memory", f"{weights}, {si(t['peak_activation_bytes'], 'B')} of activations at the peak"))
     if report.accuracy:
         a = report.accuracy
         low, high = a.interval
@@ -107,9 +102,18 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
              f"{a.samples} {a.split} samples")
         )  # fmt: skip
     if not report.complete:
-        rows.append(("INCOMPLETE", f"{len(report.coverage.unsupported)} operator(s) are not priced; see coverage"))
+        rows.append(("INCOMPLETE", _missing(report)))
     rows.extend(("note", text) for text in report.coverage.notes)
     return rows
+
+
+def _missing(report: Report) -> str:
+    """Say what is not priced: each operator with its layers, and the share of bytes."""
+    counts = Counter(str(u["op"]) for u in report.coverage.unsupported)
+    listed = ", ".join(f"{op} ({n}x)" for op, n in counts.most_common())
+    share = report.coverage.bytes_priced
+    rest = "an unknown share" if share is None else f"{1 - share:.1%}"
+    return f"not priced: {listed}, which move {rest} of the bytes; `picojoule coverage` says where they are"
 
 
 def _worst_cause(report: Report) -> str:
@@ -143,7 +147,7 @@ def report_view(report: Report) -> "Group":
 
 
 def layer_table(layers: Sequence[LayerCost]) -> "Table":
-    """Return one row per layer that takes time; the others are counted in the last row."""
+    """Return one row per layer that takes time; the others, and those that are not priced, are counted in the last rows."""
     from rich import box
     from rich.table import Table
 
@@ -152,7 +156,8 @@ def layer_table(layers: Sequence[LayerCost]) -> "Table":
     table.add_column("unit", no_wrap=True)
     for name in ("m x n x k", "MACs", "time", "stall", "util.", "lost to", "energy"):
         table.add_column(name, justify="right", no_wrap=True)
-    quiet = [layer for layer in layers if layer.latency_s == 0]
+    unknown = [layer for layer in layers if layer.unit == "unsupported"]
+    quiet = [layer for layer in layers if layer.latency_s == 0 and layer.unit != "unsupported"]
     for layer in layers:
         if layer.latency_s == 0:
             continue
@@ -174,6 +179,8 @@ def layer_table(layers: Sequence[LayerCost]) -> "Table":
     if quiet:
         energy = joules(sum(layer.energy_pj for layer in quiet))
         table.add_row(f"{len(quiet)} more", "", "(no time)", "-", "0 s", "-", "-", "-", energy)
+    if unknown:
+        table.add_row(f"{len(unknown)} more", "", "(not priced)", "?", "?", "-", "-", "-", "?", style="red")
     return table
 
 

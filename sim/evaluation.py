@@ -7,13 +7,16 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from picojoule.sim.attributes import Op
+from picojoule.sim.attributes import MAC_OPS, Op, OpaqueAttributes
 from picojoule.sim.cost import Area, Energy, LayerCost, energy_by
 from picojoule.sim.errors import InputError, UnsupportedError
-from picojoule.sim.ir import Network
-from picojoule.sim.passes import layer_bytes, peak_activation_bytes, weight_bytes
+from picojoule.sim.gemm import layer_macs
+from picojoule.sim.ir import Layer, Network
+from picojoule.sim.memory import memory_of, unconnected
+from picojoule.sim.passes import result_bytes
 from picojoule.sim.protocol import HardwareSpec
 from picojoule.sim.report import Coverage, Report
+from picojoule.sim.vector_unit import vector_work
 
 LARGEST_BATCH = 1 << 20
 
@@ -61,43 +64,99 @@ def unsupported_sentence(network: Network) -> str:
     for item in network.unsupported:
         places.setdefault(item.op, []).append(item.where)
     listed = "; ".join(
-        f"{op} ({len(at)}x: {', '.join(at[:3])}{', ...' if len(at) > 3 else ''})" for op, at in places.items()
+        f"{op} ({len(at)}x: {' / '.join(at[:3])}{' / ...' if len(at) > 3 else ''})" for op, at in places.items()
     )
+    all_places = " (`picojoule coverage` lists every place)" if any(len(at) > 3 for at in places.values()) else ""
     return (
-        f"{network.name}: cannot price {len(network.unsupported)} operator(s): {listed}. "
+        f"{network.name}: cannot price {len(network.unsupported)} operator(s): {listed}{all_places}. "
         "Replace them, or pass --allow-unsupported to price the rest and mark the result INCOMPLETE"
     )
 
 
-def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> Coverage:
-    """Return what share of MACs and bytes is understood, and each operator that is not, with its share of bytes.
+_OPAQUE_MACS = (
+    "the MACs of operators that are not understood are unknown: macs_priced is the share, by bytes moved, that understood "
+    "layers with MACs have among those and the layers that are not understood"
+)
+_OPAQUE_SIZES = "sizes are unknown for some operators that are not understood: shares of the whole cannot be given"
 
-    An operator that is not understood has an unknown number of MACs; `macs_priced` is then the share of MAC-bearing and
-    unknown layers that are understood, by bytes.
+_LOOSE_LAYERS = "no two layers share a value, so the peak of activations is that of the largest layer alone"
+
+
+def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> Coverage:
+    """Return what share of MACs and bytes is understood, by operator, and each operator that is not, with its share of bytes.
+
+    Bytes are those that layers read and write, each on its own (`vector_work`): a view moves none, a gather reads what it
+    returns. A value without a format counts as float32. An operator that is not understood has an unknown number of MACs;
+    `macs_priced` is then the share of MAC-bearing and unknown layers that are understood, by bytes. An operator that
+    stands in no layer has no known size either, and both shares are None.
     """
-    moved: dict[str, int] = {}
-    for layer in network.layers:
-        moved[layer.name] = layer_bytes(layer, batch)
+    moved = {layer.name: _moved_bytes(layer, batch) for layer in network.layers}
     total = sum(moved.values()) or 1
-    opaque = {layer.name for layer in network.layers if layer.op is Op.OPAQUE}
-    heavy = (Op.CONV, Op.LINEAR, Op.MATMUL, Op.DEFORM_CONV, Op.OPAQUE)
-    compute = sum(moved[layer.name] for layer in network.layers if layer.op in heavy) or 1
-    unsupported = tuple(
+    opaque = sum(moved[layer.name] for layer in network.layers if layer.op is Op.OPAQUE)
+    heavy = opaque + sum(moved[layer.name] for layer in network.layers if layer.op in MAC_OPS)
+    unsupported = [
         {
             "op": u.op,
             "layer": u.layer,
             "where": u.where,
             "reason": u.reason,
-            "bytes_share": moved.get(u.layer, 0) / total,
+            "bytes_share": moved[u.layer] / total if u.layer in moved else None,
         }
         for u in network.unsupported
-    )
+    ]
+    unknown = any(u["bytes_share"] is None for u in unsupported)
+    if unconnected(network):
+        notes = (*notes, _LOOSE_LAYERS)
+    if unsupported:
+        notes = (*notes, _OPAQUE_SIZES if unknown else _OPAQUE_MACS)
     return Coverage(
-        macs_priced=1.0 - sum(moved[n] for n in opaque) / compute,
-        bytes_priced=1.0 - sum(moved[n] for n in opaque) / total,
-        unsupported=unsupported,
+        macs_priced=None if unknown else 1.0 - opaque / (heavy or 1),
+        bytes_priced=None if unknown else 1.0 - opaque / total,
+        unsupported=tuple(sorted(unsupported, key=lambda u: -(u["bytes_share"] or 0.0))),
         notes=tuple(dict.fromkeys((*network.notes, *notes))),
+        by_op=tuple(_by_op(network, batch, moved)),
     )
+
+
+def _moved_bytes(layer: Layer, batch: int) -> int:
+    work = vector_work(layer, batch)
+    return work.read_bytes + work.write_bytes
+
+
+def _by_op(network: Network, batch: int, moved: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return a row per operator, heaviest first: by MACs, then bytes. A shared tensor counts where it is first read."""
+    rows: dict[tuple[str, bool], dict[str, Any]] = {}
+    seen: set[str] = set()
+    for layer in network.layers:
+        a = layer.attributes
+        priced = not isinstance(a, OpaqueAttributes)
+        op = a.original if isinstance(a, OpaqueAttributes) else layer.op.value
+        counts = ("layers", "macs", "bytes", "parameters", "weight_bytes")
+        row = rows.setdefault((op, priced), {"op": op, **dict.fromkeys(counts, 0), "priced": priced})
+        row["layers"] += 1
+        row["macs"] += layer_macs(layer, batch)
+        row["bytes"] += moved[layer.name]
+        for operand in layer.parameters:
+            if operand.name not in seen:
+                seen.add(operand.name)
+                row["parameters"] += operand.type.elements()
+                row["weight_bytes"] += result_bytes(operand, 1)
+    macs = sum(row["macs"] for row in rows.values()) or 1
+    total = sum(moved.values()) or 1
+    return [
+        {
+            "op": row["op"],
+            "layers": row["layers"],
+            "macs": row["macs"] if row["priced"] else None,
+            "macs_share": row["macs"] / macs if row["priced"] else None,
+            "bytes": row["bytes"],
+            "bytes_share": row["bytes"] / total,
+            "parameters": row["parameters"],
+            "weight_bytes": row["weight_bytes"],
+            "priced": row["priced"],
+        }
+        for row in sorted(rows.values(), key=lambda r: (-r["macs"], -r["bytes"], r["op"]))
+    ]
 
 
 def make_report(
@@ -106,6 +165,7 @@ def make_report(
     """Return the report of schema 1; `network` has its formats filled in."""
     from picojoule.sim.technology import all_constants, constants_hash, total_range
 
+    memory = memory_of(network, batch)
     dynamic = sum(layer.energy_pj for layer in priced.layers)
     static = sum(line.pj for line in priced.static_energy)
     bills = {
@@ -139,8 +199,8 @@ def make_report(
         "area_mm2": priced.area.mm2,
         "chips": priced.chips,
         "resources": dict(priced.resources) if priced.resources is not None else None,
-        "peak_activation_bytes": peak_activation_bytes(network, batch),
-        "weight_bytes": weight_bytes(network),
+        "peak_activation_bytes": memory.peak_activation_bytes,
+        "weight_bytes": memory.weight_bytes_dense,
         "utilization": priced.utilization,
         "ranges": ranges,
     }
@@ -180,6 +240,7 @@ def make_report(
             "sources": {name: known[name].source for name in sorted(used)},
         },
         config=spec.model_dump(mode="json"),
+        memory=memory.to_dict(),
     )
 
 

@@ -25,12 +25,18 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What was priced: shares of MACs and of bytes moved, what was not understood, remarks of importer and accelerator."""
+    """What was priced: shares of MACs and of bytes moved, what was not understood, remarks of importer and accelerator.
 
-    macs_priced: float
-    bytes_priced: float
+    The shares are None where the sizes of something not understood are unknown. `by_op` has a row per operator, heaviest
+    first: `op layers macs macs_share bytes bytes_share parameters weight_bytes priced`; one that is not understood stands
+    under its own name with `macs` None. `unsupported`, largest share first: `op layer where reason bytes_share`.
+    """
+
+    macs_priced: float | None
+    bytes_priced: float | None
     unsupported: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    by_op: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -39,6 +45,7 @@ class Coverage:
             "bytes_priced": self.bytes_priced,
             "unsupported": [dict(u) for u in self.unsupported],
             "notes": list(self.notes),
+            "by_op": [dict(row) for row in self.by_op],
         }
 
 
@@ -82,6 +89,7 @@ class Report:
     provenance: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Accuracy | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -116,6 +124,7 @@ class Report:
             "network": dict(self.network),
             "hardware": dict(self.hardware),
             "totals": dict(self.totals),
+            "memory": dict(self.memory),
             "layers": [_layer_dict(layer) for layer in self.layers],
             "accuracy": self.accuracy.to_dict() if self.accuracy else None,
             "coverage": self.coverage.to_dict(),
@@ -127,7 +136,10 @@ class Report:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def component_rows(self) -> list[dict[str, Any]]:
-        """Return the tidy long table: layer, component, metric, value, unit, source, basis."""
+        """Return the tidy long table: layer, component, metric, value, unit, source, basis, complete.
+
+        `complete` is the same in every row: whether the whole network was priced.
+        """
         rows: list[dict[str, Any]] = []
         for layer in self.layers:
             rows.extend(_energy_row(layer.name, line, layer.basis) for line in layer.energy)
@@ -139,13 +151,13 @@ class Report:
                 rows.append(_row(layer.name, cause, "utilization_lost", share, "share", "", layer.basis))
         rows.extend(_energy_row("", line, "static power x latency") for line in self.static_energy)
         rows.extend(_row("", i.component, "area", i.mm2, "mm2", i.constant, "closed form") for i in self.area.items)
-        return rows
+        return [{**row, "complete": self.complete} for row in rows]
 
     def layer_rows(self) -> list[dict[str, Any]]:
-        """Return the wide table, one flat row a layer."""
+        """Return the wide table, one flat row a layer; `complete` says in every row whether the whole network was priced."""
         rows = []
         for layer in self.layers:
-            row = _layer_dict(layer)
+            row = {**_layer_dict(layer), "complete": self.complete}
             for key in ("energy_pj", "reads", "writes", "utilization_lost"):
                 inner = row.pop(key)
                 if key == "energy_pj":

@@ -1,14 +1,17 @@
 """The README stays true: its example runs, its matrix is the code's, its commands exist."""
 
 import re
+import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
 from picojoule.cli import app
-from picojoule.listing import support_matrix
+from picojoule.operators import operators_document, support_matrix
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_five_lines_run_and_say_what_they_say(tmp_path, monkeypatch, capsys):
@@ -21,7 +24,21 @@ def test_the_five_lines_run_and_say_what_they_say(tmp_path, monkeypatch, capsys)
 
 def test_the_support_matrix_is_the_codes():
     (shown,) = re.findall(r"<!-- support matrix:.*?-->\n(.*?)\n<!-- end", README, re.DOTALL)
-    assert shown.strip() == support_matrix(), "paste picojoule.listing.support_matrix() into README.md"
+    assert shown.strip() == support_matrix(), "run scripts/make_docs.py"
+
+
+def test_the_list_of_operators_is_the_codes():
+    assert (ROOT / "docs" / "operators.md").read_text() == operators_document(), "run scripts/make_docs.py"
+
+
+def test_the_script_writes_what_is_there(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / "README.md").write_text(README.replace("| conv | crossbar", "| conv | abacus"))
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr("sys.argv", ["make_docs.py", "--root", str(tmp_path)])
+    runpy.run_path(str(ROOT / "scripts" / "make_docs.py"), run_name="__main__")
+    assert (tmp_path / "README.md").read_text() == README
+    assert (tmp_path / "docs" / "operators.md").read_text() == (ROOT / "docs" / "operators.md").read_text()
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"^picojoule (\w+)", README, re.MULTILINE))))
@@ -31,4 +48,4 @@ def test_commands_shown_exist(command):
 
 def test_pictures_are_there():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (Path(__file__).parent.parent / path).stat().st_size > 10_000
+        assert (ROOT / path).stat().st_size > 10_000

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Rewrite what is generated in the documentation: the support matrix in README.md, and docs/operators.md.
+
+Run it after adding an operator, a handler or an accelerator: `scripts/make_docs.py`. A test fails while they are stale.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from picojoule.operators import operators_document, support_matrix
+
+_MATRIX = re.compile(r"(<!-- support matrix:.*?-->\n).*?(\n<!-- end)", re.DOTALL)
+
+
+def main() -> None:
+    """Write both files below --root."""
+    parser = argparse.ArgumentParser(description="Rewrite the generated parts of the documentation.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parent.parent, help="folder that holds README.md")
+    root = parser.parse_args().root
+    readme = root / "README.md"
+    text, found = _MATRIX.subn(lambda m: m[1] + support_matrix() + m[2], readme.read_text(encoding="utf-8"))
+    if found != 1:
+        raise SystemExit(f"{readme}: expected one support matrix between its markers, found {found}")
+    readme.write_text(text, encoding="utf-8")
+    (root / "docs" / "operators.md").write_text(operators_document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
