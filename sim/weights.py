@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+FILL_NOTE = "constant fill"
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Weights:
@@ -46,6 +48,7 @@ class Weights:
         values = self.array()
         if not np.issubdtype(values.dtype, np.floating):
             return True
+        values = values[tuple(slice(None) if stride else slice(1) for stride in values.strides)]  # repeats say no more
         with np.errstate(all="ignore"):  # the sum is a quick test: it is finite unless something is not (or overflows)
             total = np.sum(values, dtype=np.float64)
         return bool(np.isfinite(total)) or bool(np.all(np.isfinite(values)))
@@ -56,6 +59,11 @@ def from_array(values: NDArray[np.generic], note: str = "file") -> Weights:
     return Weights(shape=tuple(values.shape), load=lambda: values, note=note)
 
 
+def is_fill(values: NDArray[np.generic]) -> bool:
+    """Whether an array is one repeated value that was never allocated (or a single number)."""
+    return values.size > 0 and not any(values.strides)
+
+
 def constant_fill(value: float, shape: tuple[int, ...], dtype: str = "float32") -> Weights:
     """Return a handle on a tensor of one repeated value, which is never allocated."""
-    return Weights(shape=shape, load=lambda: np.broadcast_to(np.array(value, dtype=dtype), shape), note="constant fill")
+    return Weights(shape=shape, load=lambda: np.broadcast_to(np.array(value, dtype=dtype), shape), note=FILL_NOTE)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from picojoule.sim import files
 from picojoule.sim.errors import InputError
 from picojoule.sim.files import read_bounded, write_atomic
 
@@ -40,15 +39,13 @@ def test_failure_leaves_the_old_file(
     elif failing == "replace":
         monkeypatch.setattr(Path, "replace", fail)
     else:
-        real = os.fdopen
 
-        def half_open(handle: int, mode: str):
-            file = real(handle, mode)
-            file.write(b"ha")
-            file.close()
+        def half_written(path: Path, data: bytes) -> None:
+            with path.open("wb") as file:
+                file.write(data[:2])
             fail()
 
-        monkeypatch.setattr(files.os, "fdopen", half_open)
+        monkeypatch.setattr(Path, "write_bytes", half_written)
     with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
         write_atomic(path, "new")
     if isinstance(error, OSError):
