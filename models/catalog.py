@@ -13,15 +13,18 @@ from picojoule.sim.errors import InputError, unknown_choice
 
 MAX_CHANNELS = 1024  # a bound against typing errors, not a property of the networks
 MAX_CLASSES = 100_000
+_LANGUAGE_MODELS = frozenset({"gpt2", "llama-7b"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One reference network.
 
-    `input_shape` is one sample: (channels, height, width), or (tokens,) for an encoder. `classes` is None where the
-    network ends in features instead of a classifier. Heights and widths (or tokens) must lie within `min_size` and
-    `max_size`.
+    `input_shape` is one sample: (channels, height, width), (channels, points), or (tokens,). `classes` is None where
+    the network ends in features, or in its vocabulary, instead of a classifier. Heights and widths (or points, or
+    tokens) must lie within `min_size` and `max_size` and be multiples of `size_step`. Tokens are whole numbers below
+    `vocabulary`, which is None for inputs of real numbers. `shapes_only` marks a network too large to hold in memory:
+    it is built without values, to be priced and not to be run.
     """
 
     name: str
@@ -32,6 +35,9 @@ class Entry:
     dynamic_macs: int = 0
     min_size: int
     max_size: int
+    size_step: int = 1
+    vocabulary: int | None = None
+    shapes_only: bool = False
     source: str
 
 
@@ -146,6 +152,99 @@ ENTRIES = (
         "whose weights fit): 4089.18 M MACs; the paper's stride on the first 1x1 would give 3857.97 M",
     ),
     Entry(
+        name="mobilenet-v3-small",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=2_542_856,
+        macs=56_510_400,
+        min_size=1,
+        max_size=2048,
+        source="Howard et al. 2019, table 3: 56 M multiply-adds, 2.5 M parameters; 2,542,856 as in torchvision, whose "
+        "weights fit",
+    ),
+    Entry(
+        name="efficientnet-b0",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=5_288_548,
+        macs=385_814_752,
+        min_size=1,
+        max_size=2048,
+        source="Tan and Le 2019, table 2: 0.39 G FLOPs (their multiply-adds), 5.3 M parameters; 5,288,548 as in "
+        "torchvision, whose weights fit",
+    ),
+    Entry(
+        name="convnext-tiny",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=28_589_128,
+        macs=4_455_531_264,
+        min_size=32,  # a 4x4 stem and three halvings
+        max_size=2048,
+        source="Liu et al. 2022, table 1: 4.5 G FLOPs (their multiply-adds), 29 M parameters; 28,589,128 as in "
+        "torchvision, whose weights fit",
+    ),
+    Entry(
+        name="vit-tiny",
+        input_shape=(3, 224, 224),
+        classes=1000,
+        params=5_717_416,
+        macs=1_253_683_200,
+        dynamic_macs=178_831_872,
+        min_size=16,
+        max_size=2048,
+        size_step=16,
+        source="Touvron et al. 2021, table 1: DeiT-Ti, 12 layers x 192, 3 heads, patches of 16, 5 M parameters "
+        "(5,717,416)",
+    ),
+    Entry(
+        name="unet",
+        input_shape=(1, 256, 256),
+        classes=2,
+        params=31_030_658,
+        macs=48_096_083_968,
+        min_size=16,  # four halvings
+        max_size=2048,
+        size_step=16,
+        source="Ronneberger et al. 2015, figure 1, with padded convolutions; 31.03 M parameters and MACs follow from its "
+        "widths",
+    ),
+    Entry(
+        name="yolov3-tiny",
+        input_shape=(3, 416, 416),
+        classes=80,
+        params=8_852_366,
+        macs=2_782_480_896,
+        min_size=32,
+        max_size=2048,
+        size_step=32,
+        source="Redmon and Farhadi 2018, yolov3-tiny.cfg: 5.56 G operations (two a multiply-add) as darknet's page "
+        "gives; 8.85 M parameters",
+    ),
+    Entry(
+        name="pointnet",
+        input_shape=(3, 1024),
+        classes=40,
+        params=3_480_049,
+        macs=448_025_856,
+        dynamic_macs=4_203_520,
+        min_size=1,
+        max_size=65_536,
+        source="Qi et al. 2017, figure 2 and table 6: 440 M FLOPs a sample (their multiply-adds), 3.5 M parameters",
+    ),
+    Entry(
+        name="lstm-tagger",
+        input_shape=(32,),
+        classes=45,
+        params=4_156_645,
+        macs=100_704_000,
+        min_size=1,
+        max_size=4096,
+        vocabulary=10_000,
+        source="Huang et al. 2015, section 4 (bidirectional LSTM over words, embeddings of 50 to 100, 300 hidden units, "
+        "45 labels of the Penn Treebank), with two layers and no CRF; counts follow from its shape",
+    ),
+    Entry(
         name="bert-base",
         input_shape=(128,),
         classes=None,
@@ -154,9 +253,38 @@ ENTRIES = (
         dynamic_macs=301_989_888,
         min_size=1,
         max_size=512,
+        vocabulary=30_522,
         source="Devlin et al. 2019, section 3: 12 layers x 768, 12 heads, feed-forward 3072, vocabulary 30,522 "
         "(uncased); 109,482,240 parameters with token, position and segment embeddings and the pooler; ends "
         "in the pooled feature unless classes are asked for; counts at 128 tokens",
+    ),
+    Entry(
+        name="gpt2",
+        input_shape=(128,),
+        classes=None,
+        params=124_439_808,
+        macs=16_114_089_984,
+        dynamic_macs=301_989_888,
+        min_size=1,
+        max_size=1024,
+        vocabulary=50_257,
+        source="Radford et al. 2019, table 2, smallest: 12 layers x 768, 12 heads, vocabulary 50,257, context 1024; "
+        "124,439,808 parameters with the output tied to the token embedding; counts at 128 tokens, masked "
+        "scores included",
+    ),
+    Entry(
+        name="llama-7b",
+        input_shape=(128,),
+        classes=None,
+        params=6_738_415_616,
+        macs=850_000_871_424,
+        dynamic_macs=4_294_967_296,
+        min_size=1,
+        max_size=2048,
+        vocabulary=32_000,
+        shapes_only=True,
+        source="Touvron et al. 2023, table 2: 32 layers x 4096, 32 heads, feed-forward 11,008, vocabulary 32,000; 6.7 B "
+        "parameters (6,738,415,616); counts at 128 tokens, masked scores included",
     ),
 )
 
@@ -185,17 +313,20 @@ def checked_shape(name: str, input_shape: tuple[int, ...] | None) -> tuple[int, 
     if input_shape is None:
         return entry.input_shape
     shape = tuple(input_shape)
-    if len(shape) != len(entry.input_shape):
-        wanted = "(channels, height, width)" if len(entry.input_shape) == 3 else "(tokens,)"
+    rank = len(entry.input_shape)
+    if len(shape) != rank:
+        wanted = {1: "(tokens,)", 2: "(channels, points)", 3: "(channels, height, width)"}[rank]
         raise InputError(f"{name}: input_shape must be {wanted} of one sample, without the batch, got {shape}")
     if any(isinstance(size, bool) or not isinstance(size, int) for size in shape):
         raise InputError(f"{name}: input_shape must hold whole numbers, got {shape}")
-    if len(shape) == 3 and not 1 <= shape[0] <= MAX_CHANNELS:
+    if rank > 1 and not 1 <= shape[0] <= MAX_CHANNELS:
         raise InputError(f"{name}: input channels must be between 1 and {MAX_CHANNELS}, got {shape[0]}")
-    for size in shape[-2:]:
+    what = {1: "tokens", 2: "points", 3: "height and width"}[rank]
+    for size in shape[-2:] if rank == 3 else shape[-1:]:
         if not entry.min_size <= size <= entry.max_size:
-            what = "tokens" if len(shape) == 1 else "height and width"
             raise InputError(f"{name}: {what} must be between {entry.min_size} and {entry.max_size}, got {shape}")
+        if size % entry.size_step:
+            raise InputError(f"{name}: {what} must be a multiple of {entry.size_step}, got {shape}")
     return shape
 
 
@@ -203,6 +334,8 @@ def checked_classes(name: str, classes: int | None) -> int | None:
     """Return the number of classes: the network's own for None, else the given one if it makes sense."""
     if classes is None:
         return find(name).classes
+    if name in _LANGUAGE_MODELS:
+        raise InputError(f"{name}: it predicts tokens of its vocabulary and takes no classes, got {classes!r}")
     if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= MAX_CLASSES:
         raise InputError(f"{name}: classes must be a whole number between 1 and {MAX_CLASSES}, got {classes!r}")
     return classes

@@ -106,15 +106,15 @@ def load(spec: str) -> Dataset:
     if kind == "images":
         found = image_folder.read(path)
         if found.test is None:
-            rest, held = split_indices(found.train.labels, _tenth(found.train), seed=_SPLIT_SEED + 1)
+            rest, held = split_indices(found.train.labels, _tenth(found.train, spec), seed=_SPLIT_SEED + 1)
             train, test = found.train.take(rest), found.train.take(held)
         else:
             train, test = found.train, found.test
-        parts = _with_validation(train) if found.val is None else (train, found.val)
+        parts = _with_validation(train, spec) if found.val is None else (train, found.val)
         class_names = found.class_names
     else:
         train, test = readers.read_idx(path) if kind == "idx" else readers.read_cifar10(path)
-        parts = _with_validation(train)
+        parts = _with_validation(train, spec)
         class_names = readers.CIFAR10_CLASSES if kind == "cifar10" else _numbered(train, test, folder)
     return _dataset(spec, *parts, test, class_names=class_names, source=_USERS_OWN.format(folder=folder))
 
@@ -136,14 +136,16 @@ def split_indices(labels: NDArray[np.integer], held: int, *, seed: int) -> tuple
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def _tenth(raw: RawImages) -> int:
+def _tenth(raw: RawImages, name: str) -> int:
     if len(raw.labels) < 10:
-        raise InputError(f"{len(raw.labels)} training images are too few to hold a part out; at least 10 are needed")
+        raise InputError(
+            f"{name}: {len(raw.labels)} training images are too few to hold a part out; at least 10 are needed"
+        )
     return round(len(raw.labels) / 10)
 
 
-def _with_validation(train: RawImages) -> tuple[RawImages, RawImages]:
-    kept, held = split_indices(train.labels, _tenth(train), seed=_SPLIT_SEED)
+def _with_validation(train: RawImages, name: str) -> tuple[RawImages, RawImages]:
+    kept, held = split_indices(train.labels, _tenth(train, name), seed=_SPLIT_SEED)
     return train.take(kept), train.take(held)
 
 
@@ -242,7 +244,7 @@ def _fashion_mini() -> Dataset:
     test = RawImages(pixels=arrays["test_images"][:, None], labels=arrays["test_labels"], largest=255)
     return _dataset(
         "fashion-mini",
-        *_with_validation(whole),
+        *_with_validation(whole, "fashion-mini"),
         test,
         class_names=_FASHION_CLASSES,
         source="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747, first 5,000 training and "

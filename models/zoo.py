@@ -1,6 +1,7 @@
 """Builds the reference networks of `catalog`: plain modules, seeded, in eval mode, untrained.
 
-The weights are random, so figures that depend on data are about these random weights until the network is trained.
+The weights are random, so figures that depend on data are about these random weights until the network is trained. A
+network that `catalog` marks `shapes_only` lives on torch's meta device: shapes without values.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,19 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from picojoule.models import catalog, classic, mobile, resnet, transformer
+from picojoule.models import (
+    catalog,
+    classic,
+    convnext,
+    decoder,
+    dense_prediction,
+    mobile,
+    mobile_gated,
+    resnet,
+    sequence,
+    transformer,
+    vision_transformer,
+)
 from picojoule.models.catalog import describe, names
 from picojoule.sim.errors import InputError
 
@@ -25,8 +38,20 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "shufflenet-v2": mobile.shufflenet_v2,
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
+    "mobilenet-v3-small": mobile_gated.mobilenet_v3_small,
+    "efficientnet-b0": mobile_gated.efficientnet_b0,
+    "convnext-tiny": convnext.convnext_tiny,
+    "vit-tiny": vision_transformer.vit_tiny,
+    "unet": dense_prediction.unet,
+    "yolov3-tiny": dense_prediction.yolov3_tiny,
+    "pointnet": sequence.pointnet,
+    "lstm-tagger": sequence.lstm_tagger,
     "bert-base": transformer.bert_base,
+    "gpt2": decoder.gpt2,
+    "llama-7b": decoder.llama_7b,
 }
+_NARROW = frozenset({"bert-base", "gpt2", "vit-tiny"})
+"""Transformers, whose linear layers and embeddings start from N(0, 0.02)."""
 
 
 def build(
@@ -34,28 +59,31 @@ def build(
 ) -> nn.Module:
     """Return a reference network in eval mode, with random weights that depend on `seed` only.
 
-    `input_shape` is one sample, (channels, height, width) or (tokens,); it and `classes` default to the published ones.
-    The global random state of torch is left as it was. Convolutions start from He's normal distribution over their
-    inputs (He et al. 2015), so that activations neither vanish nor explode before training; the encoder's linear layers
-    and embeddings from N(0, 0.02) (Devlin et al. 2019); everything else as torch does.
+    `input_shape` is one sample, (channels, height, width), (channels, points) or (tokens,); it and `classes` default to
+    the published ones. The global random state of torch is left as it was. Convolutions start from He's normal
+    distribution over their inputs (He et al. 2015), so that activations neither vanish nor explode before training;
+    linear layers and embeddings of transformers from N(0, 0.02) (Devlin et al. 2019); everything else as torch does.
 
     Raises InputError for an unknown name (with the nearest one) and for sizes the network cannot take.
     """
     shape = catalog.checked_shape(name, input_shape)
     class_count = catalog.checked_classes(name, classes)
     seed = _checked_seed(seed)
+    if catalog.find(name).shapes_only:
+        with torch.device("meta"):
+            return _BUILDERS[name](shape, class_count).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         module = _BUILDERS[name](shape, class_count)
         for part in module.modules():
-            _initialise(part, encoder=name == "bert-base")
+            _initialise(part, narrow=name in _NARROW)
     return module.eval()
 
 
 def example_inputs(
     name: str, *, input_shape: tuple[int, ...] | None = None, batch: int = 2, seed: int = 0
 ) -> tuple[torch.Tensor, ...]:
-    """Return the positional inputs of one call: standard normal images, or uniformly random tokens.
+    """Return the positional inputs of one call: standard normal values, uniformly random tokens, or shapes only.
 
     `input_shape` is one sample as in `build`; errors are those of `build`, and InputError for a batch below 1.
     """
@@ -63,16 +91,18 @@ def example_inputs(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise InputError(f"{name}: batch must be a whole number of at least 1, got {batch!r}")
     generator = torch.Generator().manual_seed(_checked_seed(seed))
-    if name == "bert-base":
-        return (torch.randint(transformer.VOCABULARY, (batch, *shape), generator=generator),)
+    entry = catalog.find(name)
+    if entry.vocabulary is not None:
+        tokens = torch.randint(entry.vocabulary, (batch, *shape), generator=generator)
+        return (tokens.to("meta") if entry.shapes_only else tokens,)
     return (torch.randn(batch, *shape, generator=generator),)
 
 
-def _initialise(part: nn.Module, *, encoder: bool) -> None:
+def _initialise(part: nn.Module, *, narrow: bool) -> None:
     """Draw again what torch's default does not suit."""
-    if isinstance(part, nn.Conv2d):
+    if isinstance(part, nn.Conv1d | nn.Conv2d):
         nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
-    elif encoder and isinstance(part, nn.Linear | nn.Embedding):
+    elif narrow and isinstance(part, nn.Linear | nn.Embedding):
         nn.init.normal_(part.weight, std=0.02)
         if isinstance(part, nn.Linear):
             nn.init.zeros_(part.bias)
