@@ -10,14 +10,17 @@ Importing this package imports nothing heavy; each name below is loaded when it 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from picojoule.api import evaluate, hardware_twin, load, penalty, run, sweep, trace
+    from picojoule.api import evaluate, export, hardware_twin, load, penalty, run, sweep, trace
+    from picojoule.inspecting import inspect
     from picojoule.sim.errors import InfeasibleError, InputError, PicojouleError, UnsupportedError
     from picojoule.sim.ir import Network
     from picojoule.sim.report import Report
 
 __all__ = [
     "evaluate",
+    "export",
     "hardware_twin",
+    "inspect",
     "load",
     "penalty",
     "run",
@@ -32,8 +35,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("evaluate", "hardware_twin", "load", "penalty", "run", "sweep", "trace"), "picojoule.api"),
+    **dict.fromkeys(
+        ("evaluate", "export", "hardware_twin", "load", "penalty", "run", "sweep", "trace"), "picojoule.api"
+    ),
     **dict.fromkeys(("InfeasibleError", "InputError", "PicojouleError", "UnsupportedError"), "picojoule.sim.errors"),
+    "inspect": "picojoule.inspecting",
     "Network": "picojoule.sim.ir",
     "Report": "picojoule.sim.report",
 }

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from picojoule.networks import load_network, parse_shapes
+from picojoule.networks import load_network, parse_shapes, prepared
 from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware, load_spec
 from picojoule.sim.ir import Network
-from picojoule.sim.passes import check_weights, fold_batch_norm
+from picojoule.sim.passes import check_weights
 from picojoule.sim.protocol import Accelerator, HardwareSpec
 from picojoule.sim.report import Report
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from picojoule.sim.exporters.written import Written
     from picojoule.twin import HardwareTwin
 
 Hardware = str | Path | HardwareSpec | Accelerator
@@ -30,14 +31,17 @@ def load(
     *,
     input_shape: str | Sequence[str] | Sequence[int] = (),
     weights: str | Path | None = None,
+    compression: str | Path | None = None,
     seed: int = 0,
 ) -> Network:
     """Return the workload of a network, ready to price and to run.
 
     Args:
-        network: a zoo name, `file.onnx`, `file.csv` (SCALE-Sim topology), `file.pt2` or `file.py:callable`.
+        network: a zoo name, `file.onnx`, `file.csv` (SCALE-Sim topology), `file.json` (see `export`), `file.pt2` or
+            `file.py:callable`.
         input_shape: `[NAME=]1,3,224,224` or (1, 3, 224, 224), where the file leaves sizes open.
         weights: a .safetensors or .pt state dict for zoo names and `file.py:callable`.
+        compression: a PLAN.yaml to apply (with `weights` from the same compression).
         seed: of a zoo network's random weights.
 
     Raises:
@@ -48,27 +52,81 @@ def load(
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape)
     if texts and all(isinstance(t, int) for t in texts):
         texts = (",".join(str(t) for t in texts),)
-    shapes = parse_shapes([str(t) for t in texts])
-    made = load_network(network, shapes=shapes, weights=Path(weights) if weights is not None else None, seed=seed)
+    file = Path(weights) if weights is not None else None
+    if compression is not None:
+        from picojoule.evaluating import Request, network_of_request
+
+        listed, plan = tuple(str(t) for t in texts), Path(compression)
+        request = Request(
+            network=str(network), hardware="", input_shapes=listed, weights=file, compression=plan, seed=seed
+        )
+        made = network_of_request(request, None)
+    else:
+        made = load_network(network, shapes=parse_shapes([str(t) for t in texts]), weights=file, seed=seed)
     check_weights(made)
     return made
 
 
 def trace(
-    module: "torch.nn.Module", example_inputs: "Sequence[torch.Tensor] | torch.Tensor", *, name: str = ""
+    module: "torch.nn.Module",
+    example_inputs: "Sequence[Any] | Mapping[str, Any] | torch.Tensor",
+    *,
+    name: str = "",
+    compression: str | Path | None = None,
 ) -> Network:
     """Return the workload of a torch module (evaluation mode, batch norms folded); its weights stay the module's own.
 
+    `example_inputs` is a tensor, a sequence as for `module(*example_inputs)`, or a mapping as for
+    `module(**example_inputs)`; what is no tensor (None, True, 3) is passed on as it is. `compression` is a PLAN.yaml to
+    apply. What torch.export cannot follow is recorded as it runs on the example; the network's notes then say so.
+
     Raises:
         InputError: if the inputs do not fit the module, or a weight is not finite.
-        UnsupportedError: if it depends on its data in a way that cannot be exported.
+        UnsupportedError: if it can be neither exported nor recorded.
 
     """
     from picojoule.sim.numerics.torch_importer import from_module
 
-    made = fold_batch_norm(from_module(module, example_inputs, name=name))
+    made = from_module(module, example_inputs, name=name)
+    if compression is not None:
+        from picojoule.compress.plan import apply_plan, read_plan
+
+        made = apply_plan(made, read_plan(compression))
+    made = prepared(made)
     check_weights(made)
     return made
+
+
+def export(
+    network: Network | str | Path,
+    path: str | Path,
+    *,
+    weights: bool = True,
+    calibration: "Sequence[Sequence[torch.Tensor]] | None" = None,
+    seed: int = 0,
+) -> "Written":
+    """Write a network to a file; returns the files, and a note for everything that the format does not say.
+
+    Args:
+        network: a workload (from `load` or `trace`, which apply a compression), or what `load` takes.
+        path: .json (all that the workload says; `load` reads it back), .onnx (runs anywhere, with its integer weights and
+            steps) or .csv (SCALE-Sim topology).
+        weights: whether a .json comes with its values (a .safetensors file of the same name beside it).
+        calibration: batches of *training* inputs, from which activations with a format but no step get one.
+        seed: of the sampling in calibration.
+
+    Raises:
+        InputError: for another suffix, a file that cannot be written, or ONNX without weight values.
+        UnsupportedError: for operators that ONNX has no spelling for.
+
+    """
+    from picojoule.exporting import calibrated, check_path, write
+
+    check_path(Path(path))
+    made = _network(network)
+    if calibration is not None:
+        made = calibrated(made, [tuple(b) for b in calibration], seed=seed)
+    return write(made, Path(path), weights=weights)
 
 
 def _network(network: Network | str | Path) -> Network:
@@ -121,11 +179,11 @@ def evaluate(
 
 
 def run(
-    network: Network | str | Path, x: "torch.Tensor | NDArray[np.generic] | Sequence[Any]"
+    network: Network | str | Path, x: "torch.Tensor | NDArray[np.generic] | Sequence[Any] | Mapping[str, Any]"
 ) -> "torch.Tensor | tuple[torch.Tensor, ...]":
     """Execute a network in floating point and return its output (a tuple where it has several).
 
-    `x` is one input, or a sequence of them in the network's order; arrays are taken as tensors.
+    `x` is one input, a sequence of them in the network's order, or a mapping from their names; arrays are taken as tensors.
     """
     import numpy as np
     import torch
@@ -133,11 +191,20 @@ def run(
     from picojoule.sim.numerics.executor import Executor
 
     made = _network(network)
-    inputs = (x,) if isinstance(x, torch.Tensor | np.ndarray) else tuple(x)
+    inputs = _by_name(made, x) if isinstance(x, Mapping) else (x,) if isinstance(x, torch.Tensor | np.ndarray) else x
     tensors = [torch.from_numpy(np.ascontiguousarray(v)) if isinstance(v, np.ndarray) else v for v in inputs]
     with torch.no_grad():
         results = Executor(made).run(tensors)
     return results[0] if len(results) == 1 else results
+
+
+def _by_name(network: Network, given: Mapping[str, Any]) -> list[Any]:
+    names = [r.name for r in network.inputs]
+    if set(given) != set(names):
+        raise InputError(
+            f"{network.name} takes the inputs {', '.join(names)}, got {', '.join(map(str, given)) or 'none'}"
+        )
+    return [given[name] for name in names]
 
 
 _SWEEP_TOTALS = (
@@ -199,10 +266,10 @@ def sweep(
 
 def hardware_twin(
     module: "torch.nn.Module",
-    example_inputs: "Sequence[torch.Tensor] | torch.Tensor",
+    example_inputs: "Sequence[Any] | Mapping[str, Any] | torch.Tensor",
     hardware: Hardware,
     *,
-    calibration: "Sequence[Sequence[torch.Tensor]] | None" = None,
+    calibration: "Sequence[Any] | None" = None,
     seed: int = 0,
 ) -> "HardwareTwin":
     """Return a module that is called like `module` and computes with the hardware's arithmetic.
@@ -211,7 +278,7 @@ def hardware_twin(
 
     Args:
         module: the network.
-        example_inputs: as for `module(*example_inputs)`; also the calibration data when none is given.
+        example_inputs: as for `trace`; also the calibration data when none is given.
         hardware: a preset's name, a YAML path, a spec or an accelerator.
         calibration: batches of *training* inputs from which activation ranges are taken.
         seed: of everything random in the hardware's arithmetic and in calibration.

@@ -45,7 +45,7 @@ class ListFormat(StrEnum):
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
-_NETWORK_HELP = "Zoo name, file.onnx, file.csv (SCALE-Sim), file.pt2, or file.py:callable."
+_NETWORK_HELP = "Zoo name, file.onnx, file.csv (SCALE-Sim), file.json (export), file.pt2, or file.py:callable."
 NetworkArgument = Annotated[str, typer.Argument(help=_NETWORK_HELP, metavar="NETWORK")]
 HardwareOption = Annotated[str, typer.Option("--hardware", "-H", help="Preset name or YAML file.", metavar="HW")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a hardware key.", metavar="KEY=VALUE")]
@@ -140,29 +140,90 @@ def evaluate(
 @app.command()
 def coverage(
     network: NetworkArgument,
+    hardware: Annotated[
+        str | None,
+        typer.Option("--hardware", "-H", help="Also say which unit runs what there: preset or YAML.", metavar="HW"),
+    ] = None,
     input_shape: ShapeOption = None,
     weights: WeightsOption = None,
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
-    """List what a network consists of and whatever in it is not understood, before any hardware is chosen."""
-    from picojoule.evaluating import coverage_document, coverage_rows
-    from picojoule.networks import load_network, parse_shapes
+    """List what a network consists of and whatever in it is not understood; hardware is optional."""
+    from picojoule.coverage import coverage_document, load_as_far_as_understood
 
     with _aside():
-        made = load_network(network, shapes=parse_shapes(tuple(input_shape or ())), weights=weights)
-    document = coverage_document(made)
+        made = load_as_far_as_understood(network, tuple(input_shape or ()), weights)
+    document = coverage_document(made, hardware)
     if format_ is ListFormat.JSON:
         _write(json.dumps(document, indent=1, allow_nan=False))
         return
-    from picojoule.tables import objects_table, printable
+    from picojoule.coverage_tables import coverage_view
 
-    counts = f"{document['macs']:,} MACs, {made.parameters:,} parameters"
-    title = f"{made.name}: {counts}, {document['bytes_priced']:.1%} of bytes priced"
-    _show(objects_table(coverage_rows(document), title=title))
-    for item in document["unsupported"]:
-        share = f"{item['bytes_share']:.1%} of bytes"
-        _show(printable(f"not understood: {item['op']} at {item['where']} ({share}): {item['reason']}"))
-    for note in document["notes"]:
+    _show(coverage_view(document))
+
+
+@app.command()
+def export(
+    network: NetworkArgument,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help=".json (read back as NETWORK), .onnx or .csv (SCALE-Sim).", metavar="FILE"),
+    ],
+    input_shape: ShapeOption = None,
+    weights: WeightsOption = None,
+    compression: PlanOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Training data for the steps of activations that have none.", metavar="DATA"),
+    ] = None,
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="JSON: structure only, no values.")] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Write a network, compressed if a plan says so, to a file that others read; what the file cannot say goes to stderr."""
+    from picojoule.exporting import ExportRequest, run_export
+
+    request = ExportRequest(
+        network=network,
+        path=out,
+        input_shapes=tuple(input_shape or ()),
+        weights=weights,
+        compression=compression,
+        data=data,
+        keep_weights=not no_weights,
+        seed=seed,
+    )
+    with _aside():
+        made = run_export(request)
+    for note in made.notes:
+        _say(f"note: {note}")
+    for file in made.files:
+        _say(f"wrote {file} ({file.stat().st_size:,} bytes)")
+
+
+@app.command()
+def inspect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=".safetensors, .pt, .pth, .onnx, .pt2 or exported .json file, zoo name, or file.py:callable.",
+            metavar="FILE",
+        ),
+    ],
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
+    """Look into weights: per tensor the density, structure of zeros, number format and bytes that its values show."""
+    from picojoule.inspecting import inspect as look
+
+    with _aside():
+        found = look(source)
+    if format_ is ListFormat.JSON:
+        _write(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        return
+    from picojoule.sim.errors import printable
+    from picojoule.tables import objects_table
+
+    _show(objects_table(found.table(), title=found.name))
+    for note in found.remarks():
         _show(printable(f"note: {note}"))
 
 
@@ -408,7 +469,7 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    from picojoule.tables import printable
+    from picojoule.sim.errors import printable
 
     sys.stderr.write(f"picojoule: {printable(' '.join(sentence.split()))}\n")
     return code

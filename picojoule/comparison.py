@@ -12,7 +12,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.files import read_bounded
 from picojoule.sim.technology import all_constants, deciding_constant, probability_less
 
-_LIMIT_BYTES = 256 << 20
+_LIMIT_BYTES = 32 << 20
 
 
 def compare_runs(runs: Sequence[Path]) -> list[dict[str, Any]]:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from picojoule.accuracy import check_fits, measure
+from picojoule.checkpoints import read_state
 from picojoule.compress import load_method
 from picojoule.compress.plan import ActivationPlan, LayerPlan, Plan, WeightPlan, apply_plan
 from picojoule.compress.surgery import tensors_of, update_attributes
 from picojoule.models.data import Dataset, load
-from picojoule.networks import TorchNetwork, load_torch, network_of, read_state
+from picojoule.networks import TorchNetwork, load_torch, network_of, prepared
 from picojoule.signals import marginal
 from picojoule.sim.errors import InfeasibleError, InputError, nearest, unknown_choice
 from picojoule.sim.files import write_atomic
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
-from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.protocol import Accelerator
 from picojoule.sim.signals import CostSignal
 from picojoule.sim.specs import parse_spec
@@ -71,7 +71,7 @@ def run_compression(request: CompressionRequest, say: Say) -> dict[str, Any]:
     made = _trained(request, data, say)
     network = network_of(made, fold=False)
     check_fits(network, data)
-    stages = [_stage("original", fold_batch_norm(network), accelerator, data, request)]
+    stages = [_stage("original", prepared(network), accelerator, data, request)]
     save_weights(made.module, request.out / "original.safetensors")
     signal = marginal(network, accelerator, metric=metric)
     if budget is not None:
@@ -82,7 +82,7 @@ def run_compression(request: CompressionRequest, say: Say) -> dict[str, Any]:
     after = TorchNetwork(name=made.name, module=model, inputs=made.inputs, weights="trained")
     artifact.plan.save(request.out / "plan.yaml")
     save_weights(model, request.out / "model.safetensors")
-    compressed = fold_batch_norm(apply_plan(network_of(after, fold=False), artifact.plan))
+    compressed = prepared(apply_plan(network_of(after, fold=False), artifact.plan))
     stages.append(_stage("compressed", compressed, accelerator, data, request))
     document = _document(request, stages, artifact)
     write_atomic(request.out / "summary.json", json.dumps(document, indent=1, allow_nan=False))

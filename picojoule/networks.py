@@ -1,7 +1,7 @@
 """What NETWORK on the command line (and the argument of `pj.load`) may be, and how its weights are read.
 
-A zoo name, `file.onnx`, `file.csv`, `file.pt2`, or `file.py:callable`; the first and last are torch modules, which can also
-be trained and compressed. ONNX and CSV are read without torch.
+A zoo name, `file.onnx`, `file.csv`, `file.json`, `file.pt2`, or `file.py:callable`; the first and last are torch modules,
+which can also be trained and compressed. ONNX, CSV and JSON are read without torch.
 """
 
 import contextlib
@@ -9,13 +9,14 @@ import importlib.util
 import inspect
 import math
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from picojoule.checkpoints import read_state
 from picojoule.models.catalog import names as zoo_names
+from picojoule.sim.compression_state import find_compression
 from picojoule.sim.errors import InputError, PicojouleError, nearest
 from picojoule.sim.ir import Network
 from picojoule.sim.passes import fold_batch_norm
@@ -34,7 +35,7 @@ class TorchNetwork:
 
     name: str
     module: "torch.nn.Module"
-    inputs: "tuple[torch.Tensor, ...]"
+    inputs: "tuple[Any, ...] | Mapping[str, Any]"
     weights: str
 
 
@@ -75,8 +76,9 @@ def load_network(
     classes: int | None = None,
     weights: Path | None = None,
     seed: int = 0,
+    find: bool = True,
 ) -> Network:
-    """Return the priced form of NETWORK, batch norms folded.
+    """Return the priced form of NETWORK: formats and sparsity found in its weights (unless not `find`), batch norms folded.
 
     `sample_shape` and `classes` adapt a zoo network to a data set. `weights` is a .safetensors or .pt file of a state dict.
 
@@ -87,24 +89,34 @@ def load_network(
     text = str(spec)
     if is_torch(text):
         made = load_torch(text, shapes=shapes, sample_shape=sample_shape, classes=classes, weights=weights, seed=seed)
-        return network_of(made)
+        return network_of(made) if find else fold_batch_norm(network_of(made, fold=False))
     path = Path(text)
-    readers = {".onnx": _load_onnx, ".csv": _load_csv, ".pt2": _load_pt2}
+    readers = {".onnx": _load_onnx, ".csv": _load_csv, ".json": _load_json, ".pt2": _load_pt2}
     if path.suffix.lower() not in readers:
         raise InputError(_unknown(text))
     if weights is not None:
         raise InputError(
             f"{path}: --weights belongs to zoo names and file.py:callable; this file carries its own weights"
         )
-    return fold_batch_norm(readers[path.suffix.lower()](path, shapes or {}))
+    network = readers[path.suffix.lower()](path, shapes or {})
+    stated = path.suffix.lower() == ".json"  # says itself what was found before it was written
+    return prepared(network) if find and not stated else fold_batch_norm(network)
+
+
+def prepared(network: Network) -> Network:
+    """Return what is priced and run: the compression found in the weights set, then batch norms folded.
+
+    In this order, because a gain per channel would hide a step that a whole tensor shares.
+    """
+    return fold_batch_norm(find_compression(network))
 
 
 def network_of(made: TorchNetwork, *, fold: bool = True) -> Network:
-    """Return the workload of a torch network."""
+    """Return the workload of a torch network; without `fold` as it is, for a plan to be applied before `prepared`."""
     from picojoule.sim.numerics.torch_importer import from_module
 
     network = from_module(made.module, made.inputs, name=made.name, weights=made.weights)
-    return fold_batch_norm(network) if fold else network
+    return prepared(network) if fold else network
 
 
 def load_torch(
@@ -129,6 +141,8 @@ def load_torch(
     else:
         raise InputError(f"'{spec}' is no torch network; this needs a zoo name or file.py:callable")
     if weights is not None:
+        if made.weights == "none":
+            raise InputError(f"'{spec}' is built without values, to be priced by its shapes; leave out --weights")
         load_weights(made.module, weights)
         made = TorchNetwork(name=made.name, module=made.module, inputs=made.inputs, weights=f"file {weights.name}")
     made.module.eval()
@@ -144,7 +158,7 @@ def _unknown(text: str) -> str:
     hint = nearest(text, list(known)) or "."
     return (
         f"unknown network '{text}'{hint} Give a zoo name ({', '.join(known)}), "
-        "file.onnx, file.csv, file.pt2 or file.py:callable"
+        "file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
     )
 
 
@@ -160,6 +174,14 @@ def _load_csv(path: Path, shapes: Shapes) -> Network:
     if shapes:
         raise InputError(f"{path}: a topology CSV states its own sizes; leave out --input-shape")
     return load_csv(path)
+
+
+def _load_json(path: Path, shapes: Shapes) -> Network:
+    from picojoule.sim.importers.network_json import load_network_json
+
+    if shapes:
+        raise InputError(f"{path}: an exported network states its own sizes; leave out --input-shape")
+    return load_network_json(path)
 
 
 def _load_pt2(path: Path, shapes: Shapes) -> Network:
@@ -180,9 +202,8 @@ def _from_zoo(
             raise InputError(f"'{name}' has one input: give --input-shape 1,C,H,W without a name")
         sample_shape = shapes[None][1:]
     module = build(name, input_shape=sample_shape, classes=classes, seed=seed)
-    return TorchNetwork(
-        name=name, module=module, inputs=example_inputs(name, input_shape=sample_shape), weights="random"
-    )
+    inputs = example_inputs(name, input_shape=sample_shape)
+    return TorchNetwork(name=name, module=module, inputs=inputs, weights="none" if inputs[0].is_meta else "random")
 
 
 def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
@@ -208,13 +229,35 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
     if shapes:
         if any(math.prod(shape) > _LARGEST_EXAMPLE for shape in shapes.values()):
             raise InputError(f"--input-shape asks for more than {_LARGEST_EXAMPLE} elements; check the sizes")
-        inputs = tuple(torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes.values())
+        inputs = _of_shapes(module, inputs, shapes)
     if inputs is None:
         raise InputError(
             f"{path}: {attribute}() returns no example inputs; return (module, inputs) or give --input-shape 1,3,224,224"
         )
-    inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    if not isinstance(inputs, Mapping):
+        inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     return TorchNetwork(name=f"{path.stem}.{attribute}", module=module, inputs=inputs, weights="module")
+
+
+def _of_shapes(module: "torch.nn.Module", given: Any, shapes: Shapes) -> "tuple[Any, ...] | dict[str, Any]":
+    """Return example inputs of the shapes asked for: of the given ones' types, else real numbers."""
+    import torch
+
+    from picojoule.sim.numerics.torch_structure import inputs_of
+
+    known = inputs_of(given).named(module) if given is not None else {}
+    types = dict(zip(shapes, known.values(), strict=False)) | known
+    arguments = inspect.signature(module.forward).parameters
+
+    def made(name: str | None, shape: tuple[int, ...]) -> torch.Tensor:
+        dtype = types[name].dtype if name in types else torch.float32
+        if not dtype.is_floating_point:
+            return torch.zeros(shape, dtype=dtype)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    tensors = {name: made(name, shape) for name, shape in shapes.items()}
+    named = {name: t for name, t in tensors.items() if name is not None and name in arguments}
+    return named if len(named) == len(tensors) else tuple(tensors.values())
 
 
 @contextlib.contextmanager
@@ -259,55 +302,6 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def read_state(path: Path) -> "dict[str, torch.Tensor]":
-    """Return the tensors of a .safetensors or .pt file; a .pt file may hold tensors only.
-
-    Raises:
-        InputError: if the file is missing, torn, or holds anything else (pickled objects are never loaded).
-
-    """
-    import torch
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected .safetensors or .pt weights")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: must hold a state dict of tensors, got {type(state).__name__}")
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise InputError(f"{path}: must hold a state dict of tensors, got {type(value).__name__} under {key!r}")
-    return state
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: torn, or no safetensors file ({error}); save it again") from None
-
-
-def _read_pt(path: Path) -> Any:
-    from pickle import UnpicklingError
-
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch comments on old pickles; what is refused is refused below
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except UnpicklingError:
-            raise InputError(
-                f"{path}: holds more than tensors, or is torn; pickled objects are never loaded, as they can run any code: "
-                "save model.state_dict(), best as safetensors"
-            ) from None
-        except Exception:  # torch's reader raises many kinds for a torn file
-            raise InputError(f"{path}: torn, or no file of torch.save; save model.state_dict() again") from None
-
-
 def load_weights(module: "torch.nn.Module", path: Path) -> None:
     """Load a state dict into a module; every tensor must fit.
 
@@ -315,8 +309,10 @@ def load_weights(module: "torch.nn.Module", path: Path) -> None:
         InputError: naming the first tensor that is missing, unknown, of another shape, or whole numbers for real ones.
 
     """
-    state = read_state(path)
-    own = module.state_dict()
+    state, own = read_state(path), module.state_dict()
+    wrapped = "module."  # the name DataParallel and DistributedDataParallel put before every other
+    if state and all(k.startswith(wrapped) and k not in own for k in state):
+        state = {k.removeprefix(wrapped): v for k, v in state.items()}
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unknown = [k for k in state if k not in own]
     if missing:
@@ -327,6 +323,8 @@ def load_weights(module: "torch.nn.Module", path: Path) -> None:
         needed = own[key]
         if value.shape != needed.shape:
             raise InputError(f"{path}: tensor '{key}' is {list(value.shape)}, the network needs {list(needed.shape)}")
+        if value.layout is not needed.layout or value.is_meta or value.is_quantized:
+            raise InputError(f"{path}: tensor '{key}' is sparse, quantised or without values; save plain tensors")
         if needed.is_floating_point() and not value.is_floating_point():
             raise InputError(
                 f"{path}: tensor '{key}' holds {value.dtype}, the network needs {needed.dtype}; dequantise it"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from picojoule.sim.report_plots import new_axes, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LIMIT_BYTES = 256 << 20
+_LIMIT_BYTES = 32 << 20
+_LIMIT_POINTS = 100_000
 _AXES = {  # total: label and factor from its own unit
     "energy_pj": ("energy, µJ", 1e-6),
     "energy_pj_per_sample": ("energy per sample, µJ", 1e-6),
@@ -35,12 +37,26 @@ def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     NaN is never on the front.
     """
     values = np.asarray(costs, dtype=np.float64)
-    usable = np.asarray(~np.isnan(values).any(axis=1), dtype=np.bool_)
-    keep: NDArray[np.bool_] = usable.copy()
-    for i in np.flatnonzero(usable):
-        others = values[usable]
-        keep[i] = not ((others <= values[i]).all(axis=1) & (others < values[i]).any(axis=1)).any()
+    keep: NDArray[np.bool_] = np.zeros(len(values), dtype=np.bool_)
+    usable = np.flatnonzero(~np.isnan(values).any(axis=1))
+    points, inverse = np.unique(values[usable], axis=0, return_inverse=True)  # sorted: nothing is beaten by a later one
+    keep[usable] = _best_of_sorted(points)[inverse.reshape(-1)]
     return keep
+
+
+def _best_of_sorted(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of different rows, sorted by their first column, no other row dominates."""
+    best = np.zeros(len(points), dtype=np.bool_)
+    if points.shape[1] == 2:  # one sweep: a row stays if it is better in the second column than all rows before it
+        second = points[:, 1]
+        best[:1] = True
+        best[1:] = second[1:] < np.minimum.accumulate(second)[:-1]
+        return best
+    left = np.arange(len(points))
+    while left.size:  # fronts are short, so each round drops most of what is left
+        best[left[0]] = True
+        left = left[(points[left] < points[left[0]]).any(axis=1)]
+    return best
 
 
 def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
@@ -59,8 +75,9 @@ def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
         else:
             points.append(_from_report(path, x))
     if not points:
+        given = ", ".join(str(p) for p in runs) or "nothing was given"
         raise InputError(
-            "no points to compare; give folders made with `evaluate --accuracy --out`, or a CSV of results"
+            f"no points to compare ({given}); give folders made with `evaluate --accuracy --out`, or a CSV of results"
         )
     return points
 
@@ -88,9 +105,11 @@ def _from_table(path: Path, x: str) -> list[dict[str, Any]]:
     points = []
     table = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        rows = [(table.line_num, row) for row in table]
+        rows = [(table.line_num, row) for row in itertools.islice(table, _LIMIT_POINTS + 1)]
     except csv.Error as error:
         raise InputError(f"{path}:{table.line_num}: not a CSV table of results ({error})") from None
+    if len(rows) > _LIMIT_POINTS:
+        raise InputError(f"{path}: holds more than {_LIMIT_POINTS} points; give a part of them")
     for line, row in rows:
         where = f"{path}:{line}"
         accuracy = _number(row, "accuracy_hardware" if "accuracy_hardware" in row else "accuracy", where)

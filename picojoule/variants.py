@@ -18,12 +18,11 @@ from picojoule.compress import load_method
 from picojoule.compress.plan import Plan, apply_plan, read_plan
 from picojoule.compressing import load_compressed, save_weights
 from picojoule.models.data import Dataset, load
-from picojoule.networks import TorchNetwork, load_torch, network_of
+from picojoule.networks import TorchNetwork, load_torch, network_of, prepared
 from picojoule.signals import marginal
 from picojoule.sim.errors import PicojouleError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.hardware import load_hardware
-from picojoule.sim.passes import fold_batch_norm
 from picojoule.sim.specs import parse_spec
 from picojoule.store import result_key
 from picojoule.training import train
@@ -93,7 +92,7 @@ def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[st
     own = folder / variant.name
     save_weights(made.module, own / "model.safetensors")
     plan.save(own / "plan.yaml")
-    network = fold_batch_norm(apply_plan(network_of(made, fold=False), plan))
+    network = prepared(apply_plan(network_of(made, fold=False), plan))
     rows = []
     for target in recipe.targets:
         accelerator = load_hardware(target)

@@ -18,6 +18,8 @@ LIGHT_FACE = {
     "cli",
     "api",
     "networks",
+    "checkpoints",
+    "inspecting",
     "evaluating",
     "listing",
     "tables",
@@ -249,6 +251,7 @@ for network in ("net.onnx", "net.csv"):
         for form in ("json", "table"):
             assert _run(["evaluate", network, "--hardware", hardware, "--format", form], False) == 0
     assert _run(["coverage", network], False) == 0
+assert _run(["inspect", "net.onnx"], False) == 0
 import picojoule as pj
 assert pj.evaluate(pj.load("net.onnx"), "edge-16x16").totals["macs"] == 36 * 27 * 2
 """,

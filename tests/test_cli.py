@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,6 +152,7 @@ def test_json_has_every_key_of_schema_1(
         "network",
         "hardware",
         "totals",
+        "memory",
         "layers",
         "accuracy",
         "coverage",
@@ -177,7 +179,8 @@ def test_json_has_every_key_of_schema_1(
         assert (layer["m"] is None) == (layer["n"] is None) == (layer["k"] is None) == (layer["groups"] is None)
         assert layer["latency_cycles"] == layer["compute_cycles"] + layer["stall_cycles"] >= 0
         assert layer["utilization"] is None or 0 <= layer["utilization"] <= 1
-    assert list(made["coverage"]) == ["macs_priced", "bytes_priced", "unsupported", "notes"]
+    assert list(made["coverage"]) == ["macs_priced", "bytes_priced", "unsupported", "notes", "by_op"]
+    assert sum(row["macs"] for row in made["coverage"]["by_op"]) == totals["macs"]
     assert made["coverage"]["macs_priced"] == made["coverage"]["bytes_priced"] == 1.0
     assert list(made["provenance"]) == ["versions", "seed", "constants_hash", "weights", "sources"]
     assert made["provenance"]["weights"] == {"csv": "none", "onnx": "file", "lenet5": "random"}[network]
@@ -210,7 +213,8 @@ def test_csv_format_is_the_layer_table(run: Callable[..., tuple[int, str, str]],
         parts = [float(v) for k, v in row.items() if k.startswith("energy_pj.")]
         assert sum(parts) == pytest.approx(float(row["energy_pj"]), rel=1e-9)
     flat = [key for key in LAYER if key not in LAYER_MAPS]
-    assert [c for c in rows[0] if "." not in c and c != "energy_pj"] == flat
+    assert [c for c in rows[0] if "." not in c and c != "energy_pj"] == [*flat, "complete"]
+    assert {r["complete"] for r in rows} == {"True"}
 
 
 def test_table_names_network_hardware_and_totals(run: Callable[..., tuple[int, str, str]], topology: Path) -> None:
@@ -296,17 +300,22 @@ def test_coverage(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> N
         "schema",
         "complete",
         "network",
+        "hardware",
         "macs",
         "macs_priced",
         "bytes_priced",
         "unsupported",
         "notes",
-        "operators",
+        "by_op",
+        "inputs",
+        "outputs",
+        "compression",
+        "memory",
     ]
     assert made["complete"] is False and 0 < made["bytes_priced"] < 1
     assert [(u["op"], u["layer"]) for u in made["unsupported"]] == [("Frobnicate", "r1")]
     code, table, _ = run("coverage", path)
-    assert code == 0 and "not understood: Frobnicate at" in table and "on systolic" in table
+    assert code == 0 and "not understood" in table and "r1: node 1, Frobnicate" in table and "INCOMPLETE" in table
 
 
 def test_unsupported_operators_are_refused_or_marked(
@@ -430,7 +439,8 @@ def test_bad_setting(text: str, refused: Callable[..., str], topology: Path) -> 
 
 ZOO = (
     "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, resnet20, vgg11-cifar, mobilenet-v1, mobilenet-v2, shufflenet-v2, "
-    "resnet18, resnet50, bert-base), file.onnx, file.csv, file.pt2 or file.py:callable"
+    "resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, convnext-tiny, vit-tiny, unet, yolov3-tiny, pointnet, "
+    "lstm-tagger, bert-base, gpt2, llama-7b), file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
 )
 WORDS = {
     "evalute x": "no such command 'evalute'; did you mean 'evaluate', 'validate'; see `picojoule --help`",
@@ -757,10 +767,13 @@ def test_bad_python_file(run: Callable[..., tuple[int, str, str]], refused: Call
     assert err == "imported\ncalled\n", "what a user's file prints must not mix with results"
     for name, sentence in USER_ERRORS.items():
         assert refused("evaluate", f"user_net.py:{name}", *EDGE) == sentence
-    sentence = refused("evaluate", "user_net.py:chooses", *EDGE, code=3)
-    assert sentence.startswith(f"Chooses cannot be exported at {tmp_path / 'user_net.py'}:")
-    assert sentence.endswith(
-        "rewrite control flow that depends on the data (torch.where), or export the network to ONNX"
+    code, out, err = run("evaluate", "user_net.py:chooses", *EDGE, "--format", "json")
+    assert code == 0
+    (note,) = (n for n in document(out)["coverage"]["notes"] if n.startswith("recorded"))
+    assert re.fullmatch(
+        r"recorded along the path that the example took, because user_net\.py:\d+ depends on the data: other branches are "
+        "not counted, and other inputs may need them",
+        note,
     )
 
 
@@ -843,7 +856,7 @@ def test_torn_runs(refused: Callable[..., str], saved: tuple[Path, Path]) -> Non
 
 POINTS = {
     "": "p.csv: is empty, expected a CSV table of results",
-    "run,energy_pj_per_sample,accuracy\n": "no points to compare; give folders made with `evaluate --accuracy --out`, "
+    "run,energy_pj_per_sample,accuracy\n": "no points to compare (p.csv); give folders made with `evaluate --accuracy --out`, "
     "or a CSV of results",
     "run,energy_pj_per_sample,accuracy\na,1,0.5\nb,x,0.5\n": "p.csv:3: 'energy_pj_per_sample' must be a number, got 'x'",
     "run,energy_pj_per_sample,accuracy\na,nan,0.5\n": "p.csv:2: 'energy_pj_per_sample' must be finite, got nan",
