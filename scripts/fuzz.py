@@ -31,10 +31,12 @@ def main() -> int:
     sys.path.insert(0, str(_ROOT / "tests"))  # the harness is a test's, and a package of its own there
     campaign: Any = importlib.import_module("fuzz.campaign")
     tally = campaign.Tally()
-    unknown = [r for r in given.reader if r not in campaign.shared(1000)]
-    if unknown or (given.case is not None and len(given.reader) != 1):
-        known = ", ".join(campaign.shared(1000))
-        parser.error(f"--case needs one --reader; readers are {known}" if not unknown else f"readers are {known}")
+    known = campaign.reader_names()
+    unknown = next((r for r in given.reader if r not in known), None)
+    if unknown is not None:
+        parser.error(f"unknown reader '{unknown}' (choose from {', '.join(known)})")
+    if given.case is not None and len(given.reader) != 1:
+        parser.error("--case needs the --reader it belongs to")
     if given.case is not None:
         lists = [[(given.reader[0], given.case, given.case + 1)]]
     else:

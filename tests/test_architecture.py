@@ -219,9 +219,13 @@ def test_light_face_exists() -> None:
 
 
 def test_scripts_can_be_run() -> None:
-    for name in ("demo", "test"):
-        assert os.access(ROOT / "scripts" / name, os.X_OK)
-        subprocess.run(["bash", "-n", ROOT / "scripts" / name], check=True)
+    launchers = [
+        p for p in (ROOT / "scripts").iterdir() if p.is_file() and not p.suffix and p.stem != "setup_environment"
+    ]
+    assert {p.name for p in launchers} >= {"bench", "demo", "logit_snr", "network_table", "test"}
+    for path in launchers:
+        assert os.access(path, os.X_OK), path.name
+        subprocess.run(["bash", "-n", path], check=True)
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import fx
 
 from picojoule.sim.numerics.torch_reader import Traced
-from picojoule.sim.numerics.torch_structure import Inputs
+from picojoule.sim.numerics.torch_structure import Inputs, output_leaves
 from picojoule.sim.numerics.torch_types import operator_name
 
 _MAX_BATCH = 1024
@@ -82,6 +82,19 @@ def export(module: torch.nn.Module, inputs: Inputs, plan: Mapping[int, int] | No
         for i, value in enumerate(inputs.tensors):
             if i in plan:
                 shapes[value] = {plan[i]: batch}
+    try:
+        return _exported(module, inputs, shapes)
+    except Exception as error:
+        if "not a known type" not in str(error):
+            raise
+    flat = module.register_forward_hook(lambda _module, _inputs, result: tuple(output_leaves(result)))
+    try:  # an output class of the user's own, or a cache beside the results: the tensors alone
+        return _exported(module, inputs, shapes)
+    finally:
+        flat.remove()
+
+
+def _exported(module: torch.nn.Module, inputs: Inputs, shapes: Any) -> torch.export.ExportedProgram:
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         return torch.export.export(

@@ -19,7 +19,7 @@ from picojoule.sim.numerics.aten import HANDLERS, IGNORED
 from picojoule.sim.numerics.torch_export import batch_plans, decomposed, export, operator_in, traced
 from picojoule.sim.numerics.torch_reader import AliasError, Reader
 from picojoule.sim.numerics.torch_recorder import record
-from picojoule.sim.numerics.torch_structure import Inputs, inputs_of
+from picojoule.sim.numerics.torch_structure import Inputs, inputs_of, output_leaves
 from picojoule.sim.numerics.torch_types import BatchError, DataError, tensor_of, user_line
 
 _READINGS = 6
@@ -45,6 +45,11 @@ def from_module(module: torch.nn.Module, example_inputs: Any, *, name: str = "",
 
     """
     inputs, name = inputs_of(example_inputs), name or type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(f"{name} is TorchScript; give the nn.Module it was made from, or export that to ONNX")
+    for given, tensor in inputs.named(module).items():
+        if 0 in tensor.shape:
+            raise InputError(f"example input '{given}' has shape {list(tensor.shape)}; every size must be at least 1")
 
     def lookup(key: str) -> torch.Tensor:
         return tensor_of(module, key)
@@ -208,12 +213,17 @@ def _recorded_at_any_rate(
         raise _cannot(module, reasons[0])
     try:
         with torch.no_grad():
-            inputs.call(module)
+            result = inputs.call(module)
     except Exception as own:
         text = str(own).splitlines()[0] if str(own) else type(own).__name__
         raise InputError(
             f"{type(module).__name__} fails on inputs of shape {inputs}: {text}; give fitting inputs (--input-shape)"
         ) from None
+    if not output_leaves(result):
+        raise UnsupportedError(
+            f"{type(module).__name__} returns {type(result).__name__}, in which no tensor is found; return tensors, or tuples, "
+            "dicts or dataclasses of them"
+        )
     for batched in (True, False):
         try:
             recording = record(module, inputs, plans, batched=batched)

@@ -357,7 +357,8 @@ class Reader:
         handler = HANDLERS.get(call.name)
         before = len(self.builder.layers)
         if handler is None:
-            return self._opaque(call, "no such operator here")
+            branches = isinstance(call.node.target, torch._ops.HigherOrderOperator)
+            return self._opaque(call, "a branch or loop on the data" if branches else "no such operator here")
         try:
             made = handler(call)
             unread = call.unread()

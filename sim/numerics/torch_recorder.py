@@ -47,6 +47,8 @@ _WHOLE: Mapping[str, Any] = {
     "conv_transpose3d": _aten.conv_transpose3d.input,
 }
 """Functions that are written down as one operator, by their name in torch."""
+_LEAVING = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "data_ptr"})
+"""Ways out of torch: what comes back from there is a constant to a recording."""
 
 
 @dataclass
@@ -124,6 +126,11 @@ class _Tape:
         tensors = [t for t in pytree.tree_leaves(arguments) if isinstance(t, torch.Tensor)]
         return any(t in self.nodes and self.nodes[t] in self.dependent for t in tensors)
 
+    def left(self, value: torch.Tensor) -> None:
+        """Note that computed values leave torch at this line."""
+        self.decisions.setdefault(_user_line())
+        self.read.append(tuple(value.shape))
+
     def call(self, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Write one call down."""
         place = pytree.tree_map_only(torch.Tensor, self.node_of, (tuple(args), dict(kwargs)))
@@ -184,6 +191,8 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _LEAVING and args and self.tape.depends_on_input(args[0]):
+            self.tape.left(args[0])
         target = _WHOLE.get(getattr(func, "__name__", "")) if not hasattr(func, "__code__") else None
         if target is None or self.tape.paused or not _fits(target, args, kwargs):
             return func(*args, **kwargs)

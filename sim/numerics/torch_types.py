@@ -138,7 +138,7 @@ def is_leaf(node: fx.Node) -> bool:
 def user_line(trace: str) -> str:
     """Return `file.py:12`, the innermost line of a stack trace that is not torch's own, or an empty string."""
     lines = re.findall(r'File "([^"]+)", line (\d+)', trace)
-    users = [f"{f.rpartition('/')[2]}:{n}" for f, n in lines if "/torch/" not in f]
+    users = [f"{f.rpartition('/')[2]}:{n}" for f, n in lines if "/torch/" not in f and not f.startswith("<")]
     return users[-1] if users else ""
 
 

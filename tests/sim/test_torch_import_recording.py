@@ -1,6 +1,7 @@
 """Modules that torch.export cannot follow: recorded as they run on the example, with what that leaves out."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import picojoule as pj
 from picojoule.sim.attributes import Op
-from picojoule.sim.errors import InputError
+from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.gemm import network_macs
 from picojoule.sim.numerics.executor import Executor
 from picojoule.sim.numerics.torch_importer import BATCH_BY_RUNNING, FIXED_BATCH, from_module
@@ -208,3 +209,59 @@ def test_steps_written_into_a_result_run_as_eager():
     network = from_module(module, (torch.randn(2, 4, 3),))
     for batch in (1, 3):
         same(module, (torch.randn(batch, 4, 3),), network)
+
+
+def test_values_that_leave_torch_are_said_to_be_the_examples():
+    class ByNumpy(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(x.detach().numpy() * 2) + x
+
+    x = torch.randn(2, 3)
+    network = from_module(ByNumpy(), (x,))
+    same(ByNumpy(), (x,), network)
+    assert network.notes[0] == FIXED_BATCH
+    assert re.fullmatch(
+        r"recorded along the path .* test_torch_import_recording\.py:\d+ depends on the data: .*", network.notes[1]
+    )
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+REFUSED = {
+    "returns no tensor": (
+        type("Holds", (nn.Module,), {"forward": lambda self, x: Holder(x * 2)})(),
+        torch.randn(2, 3),
+        "Holds returns Holder, in which no tensor is found; return tensors, or tuples, dicts or dataclasses of them",
+    ),
+    "no sample": (
+        nn.Linear(3, 2),
+        torch.randn(0, 3),
+        "example input 'input' has shape [0, 3]; every size must be at least 1",
+    ),
+    "nothing computed": (
+        type("Fixed", (nn.Module,), {"forward": lambda self, x: torch.ones(3)})(),
+        torch.randn(2, 3),
+        "Fixed: no output depends on the inputs, so there is nothing to price",
+    ),
+    "own failure": (
+        type("Fails", (nn.Module,), {"forward": lambda self, x: {}["key"]})(),
+        torch.randn(2, 3),
+        "Fails fails on inputs of shape [2, 3]: 'key'; give fitting inputs (--input-shape)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "x", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_read_is_refused_in_one_sentence(module, x, sentence):
+    with pytest.raises((InputError, UnsupportedError)) as caught:
+        from_module(module, (x,))
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused():
+    with pytest.raises(UnsupportedError, match=r"is TorchScript; give the nn\.Module it was made from"):
+        from_module(torch.jit.script(nn.Linear(3, 2)), (torch.randn(2, 3),))
