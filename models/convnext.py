@@ -44,7 +44,8 @@ class Block(nn.Module):
             nn.Linear(4 * width, width),
             Permute(0, 3, 1, 2),
         )
-        self.layer_scale = nn.Parameter(torch.full((width, 1, 1), 1e-6))
+        # Published: 1e-6, which training raises. Untrained blocks would then change nothing that anybody could see.
+        self.layer_scale = nn.Parameter(torch.full((width, 1, 1), 0.1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the same shape."""

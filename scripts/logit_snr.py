@@ -113,7 +113,8 @@ def on_hardware(
         got.append(in_batches(lambda part, e=executor: e.run([part])[0], x[chosen], 1))  # type: ignore[misc]
         which += range(len(x))[chosen]
     setting = ", ".join(f"{key} {value}" for key, value in changes.items())
-    made = line(hardware, setting or "as it is", y[which], torch.cat(got), labels[which])
+    how = ", ".join(filter(None, ("weights per channel", setting)))
+    made = line(hardware, how, y[which], torch.cat(got), labels[which])
     return made | {"cpu_s": time.process_time() - start}
 
 
