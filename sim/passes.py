@@ -51,7 +51,13 @@ def fold_batch_norm(network: Network) -> Network:
         source = layer.operands[0].name
         j = makers.get(source, -1)
         before = layers[j] if j >= 0 else None
-        if before is None or not _foldable(before) or len(consumers[source]) > 1 or source in network.outputs:
+        if (
+            before is None
+            or not _foldable(before)
+            or not _same_channels(before, layer)
+            or len(consumers[source]) > 1
+            or source in network.outputs
+        ):
             continue
         if any(o.weights is None for o in (*before.operands[1:], *layer.operands[1:])):
             continue
@@ -66,6 +72,11 @@ def _foldable(layer: Layer) -> bool:
     if isinstance(a, ConvAttributes) and a.transposed and a.groups > 1:
         return False
     return layer.op in (Op.CONV, Op.LINEAR) and layer.operands[1].kind is OperandKind.PARAMETER
+
+
+def _same_channels(before: Layer, norm: Layer) -> bool:
+    """Whether the norm's channels (axis 1) are the layer's output channels: a linear layer has them last."""
+    return before.op is not Op.LINEAR or len(norm.operands[0].shape) == 2
 
 
 def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:

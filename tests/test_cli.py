@@ -772,7 +772,8 @@ def test_bad_python_file(run: Callable[..., tuple[int, str, str]], refused: Call
     (note,) = (n for n in document(out)["coverage"]["notes"] if n.startswith("recorded"))
     assert re.fullmatch(
         r"recorded along the path that the example took, because user_net\.py:\d+ depends on the data: other branches are "
-        "not counted, and other inputs may need them",
+        "not counted, numbers taken out of tensors stay the example's, work done outside torch is missing; "
+        "run it on the example only",
         note,
     )
 

@@ -216,10 +216,12 @@ def cast(call: "Call") -> Operand:
 
 
 def _converted(call: "Call", x: Operand, before: torch.dtype | None, after: torch.dtype, suffix: str = "") -> Operand:
-    """Convert between kinds of numbers; another precision of the same kind changes nothing here."""
-    if before == after or (before is not None and _kind(before) == _kind(after)):
+    """Convert between kinds of numbers, and to narrower integers, which wrap; another precision of reals changes nothing."""
+    wraps = _kind(after) == "int" and before is not None and after.itemsize < before.itemsize
+    if before == after or (before is not None and _kind(before) == _kind(after) and not wraps):
         return x
-    dtype = {"float": "float32", "int": "int64", "bool": "bool"}[_kind(after)]
+    narrow = str(after).removeprefix("torch.")
+    dtype = {"float": "float32", "int": narrow if wraps else "int64", "bool": "bool"}[_kind(after)]
     attributes = at.ElementwiseAttributes(kind=Ew.CAST, dtype=dtype)
     return call.inner(Op.ELEMENTWISE, [x], attributes, suffix) if suffix else call.one(Op.ELEMENTWISE, [x], attributes)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from picojoule.sim.numerics.torch_fast_export import recurrent_shapes_only
 from picojoule.sim.numerics.torch_reader import Traced
 from picojoule.sim.numerics.torch_structure import Inputs, output_leaves
 from picojoule.sim.numerics.torch_types import operator_name
@@ -32,15 +33,39 @@ def batch_plans(module: torch.nn.Module, inputs: Inputs) -> list[dict[int, int]]
     tensors = inputs.tensors
     ranked = [i for i, t in enumerate(tensors) if t.dim() > 0]
     flags = {m.batch_first for m in module.modules() if isinstance(getattr(m, "batch_first", None), bool)}
-    orders: list[tuple[int, ...]] = [(0,)]
+    second = False in flags and bool(ranked) and _takes_batch_second(module, inputs, tensors[ranked[0]])
+    orders: list[tuple[int, ...]] = [(1,)] if second else []
+    orders += [(0,)]
     orders += [(0, 1), (1, 0)] if flags else []
-    orders += [(1,)] if False in flags else []
     plans: list[dict[int, int]] = []
     for order in orders if ranked else ():
         plan = _plan(tensors, ranked, order)
         if plan is not None and plan not in plans:
             plans.append(plan)
     return plans
+
+
+def _takes_batch_second(module: torch.nn.Module, inputs: Inputs, first: torch.Tensor) -> bool:
+    """Whether a module that wants time first is handed the first input's own two leading axes, as one run shows."""
+    if first.dim() < 2:
+        return False
+    seen: list[tuple[int, ...]] = []
+
+    def look(_module: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], torch.Tensor) and given[0].dim() == 3:
+            seen.append(tuple(given[0].shape[:2]))
+
+    hooks = [m.register_forward_pre_hook(look) for m in module.modules() if getattr(m, "batch_first", None) is False]
+    try:
+        with torch.no_grad(), quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inputs.call(module)
+    except Exception:  # whatever is wrong with it is said where the module is exported or recorded
+        return False
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(first.shape[:2]) in seen and all(shape[1] == first.shape[1] for shape in seen)
 
 
 def _plan(tensors: Sequence[torch.Tensor], ranked: Sequence[int], order: Sequence[int]) -> dict[int, int] | None:
@@ -95,7 +120,7 @@ def export(module: torch.nn.Module, inputs: Inputs, plan: Mapping[int, int] | No
 
 
 def _exported(module: torch.nn.Module, inputs: Inputs, shapes: Any) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), quiet():
+    with warnings.catch_warnings(), quiet(), recurrent_shapes_only():
         warnings.simplefilter("ignore")
         return torch.export.export(
             module, inputs.args, dict(inputs.kwargs) or None, dynamic_shapes=shapes, strict=False
@@ -176,7 +201,7 @@ def decomposed(program: torch.export.ExportedProgram, understood: frozenset[str]
         if hasattr(operator, "_schema") and operator_name(operator) not in understood
     }
     _without_dropout(program.graph_module)
-    with warnings.catch_warnings(), quiet():
+    with warnings.catch_warnings(), quiet(), recurrent_shapes_only():
         warnings.simplefilter("ignore")
         made: torch.export.ExportedProgram = program.run_decompositions(chosen)
         return made

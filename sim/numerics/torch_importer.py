@@ -23,7 +23,7 @@ from picojoule.sim.numerics.torch_structure import Inputs, inputs_of, output_lea
 from picojoule.sim.numerics.torch_types import BatchError, DataError, tensor_of, user_line
 
 _READINGS = 6
-FIXED_BATCH = "exported for one batch: counts are for the batch of its example"
+FIXED_BATCH = "exported for one batch: counts, also those per sample, are for the batch of its example"
 BATCH_BY_RUNNING = "batch axes found by running one and two samples, because torch.export fixes the batch"
 _FREE_TO_ALIAS = frozenset({"reshape", "flatten", "unflatten", "to", "type_as", "contiguous", "reshape_as", "view_as"})
 """Operators that may return their argument's own memory: split before a write in place is resolved."""
@@ -248,7 +248,7 @@ def _loss(decisions: Sequence[str], reason: Exception) -> str:
         listed = ", ".join(decisions[:3]) + (f" and {len(decisions) - 3} more" if len(decisions) > 3 else "")
         return (
             f"recorded along the path that the example took, because {listed} depends on the data: other branches are not "
-            "counted, and other inputs may need them"
+            "counted, numbers taken out of tensors stay the example's, work done outside torch is missing; run it on the example only"
         )
     return f"recorded as it ran on the example, because torch.export cannot follow it: {_first_line(reason)}"
 

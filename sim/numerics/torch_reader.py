@@ -94,6 +94,8 @@ class Reader:
             raise UnsupportedError(
                 f"{self.builder.name}: no output depends on the inputs, so there is nothing to price"
             )
+        if len(outputs) < len(results):
+            self.builder.note(f"{len(results) - len(outputs)} output(s) that depend on no input are left out")
         if self.steps:
             self.builder.layers = with_steps(self.builder.layers, self.steps)
         network = self.builder.finish(outputs, weights=self.weights)

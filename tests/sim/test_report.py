@@ -59,7 +59,9 @@ def report() -> Report:
 
 def test_component_rows_sum_to_totals(report: Report) -> None:
     rows = report.component_rows()
-    assert all(list(r) == ["layer", "component", "metric", "value", "unit", "source", "basis", "complete"] for r in rows)
+    assert all(
+        list(r) == ["layer", "component", "metric", "value", "unit", "source", "basis", "complete"] for r in rows
+    )
     energy = [r for r in rows if r["metric"] == "energy"]
     assert sum(r["value"] for r in energy) == report.totals["energy_pj"]
     assert sum(r["value"] for r in energy if not r["layer"]) == report.totals["energy_static_pj"]

@@ -310,7 +310,7 @@ def test_a_network_fixed_to_its_examples_batch_takes_no_other():
             return neighbours @ features
 
     network = from_module(Graph(), (torch.randn(3, 4), torch.randn(3, 3)))
-    assert "exported for one batch: counts are for the batch of its example" in network.notes
+    assert "exported for one batch: counts, also those per sample, are for the batch of its example" in network.notes
     with pytest.raises(InputError, match="is fixed to the batch of its example, so --batch 2 means nothing"):
         pj.evaluate(network, "edge-16x16", batch=2)
 
@@ -334,3 +334,43 @@ def test_an_archive_that_leaves_more_than_the_batch_open_is_refused(tmp_path):
         InputError, match=r"open: input 'input' leaves axis 2 open; only the batch \(axis 0\) may be open"
     ):
         pj.load(tmp_path / "open.pt2")
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (2, 4, 5)])
+def test_a_batch_norm_over_positions_is_not_folded_into_a_linear_layer(shape):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(shape[1])).eval()
+    with torch.no_grad():
+        module[1].running_mean.normal_()
+        module[1].running_var.uniform_(0.5, 2.0)
+    network = pj.trace(module, torch.randn(shape))
+    x = torch.randn(3, *shape[1:])
+    with torch.no_grad():
+        assert torch.allclose(pj.run(network, x), module(x), atol=1e-5)
+    assert [y.op for y in network.layers] == [Op.LINEAR, Op.NORM]
+
+
+def test_the_second_axis_is_the_batch_only_where_a_recurrent_layer_is_handed_it():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.linear = nn.GRU(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.linear(x) / x.shape[0]  # torch.export fixes the first axis here
+
+    network = pj.trace(Unused(), torch.randn(2, 16, 8))
+    assert [r.type.batch_axis for r in network.inputs] == [None]
+    assert network_macs(network) == 2 * 16 * 64
+    network = pj.trace(nn.GRU(8, 8), torch.randn(16, 2, 8))
+    assert [r.type.batch_axis for r in network.inputs] == [1]
+
+
+def test_narrow_integers_wrap():
+    class Wraps(nn.Module):
+        def forward(self, x):
+            return (x.to(torch.uint8) + 200).float()
+
+    x = torch.tensor([[100], [10]])
+    network = pj.trace(Wraps(), x)
+    assert torch.equal(pj.run(network, x), Wraps()(x))

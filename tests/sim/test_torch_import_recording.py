@@ -68,7 +68,10 @@ def test_an_early_exit_is_counted_along_the_path_taken(threshold, products):
     assert [y.name for y in network.layers if y.op in (Op.CONV, Op.LINEAR)] == products
     note = network.notes[-1]
     assert note.startswith("recorded along the path that the example took, because test_torch_import_recording.py:")
-    assert note.endswith("depends on the data: other branches are not counted, and other inputs may need them")
+    assert note.endswith(
+        "depends on the data: other branches are not counted, numbers taken out of tensors stay the example's, "
+        "work done outside torch is missing; run it on the example only"
+    )
     for batch in (1, 3):
         same(module, (torch.randn(batch, 1, 6, 6),), network)
     conv, fc = 36 * 4 * 9, 12
@@ -186,7 +189,7 @@ def test_numbers_read_out_of_tensors_keep_the_examples_values():
     x = torch.randn(2, 3)
     network = from_module(Scaled(), (x,))
     same(Scaled(), (x,), network)
-    assert "other inputs may need them" in network.notes[-1]
+    assert "run it on the example only" in network.notes[-1]
 
 
 def test_steps_written_into_a_result_run_as_eager():
