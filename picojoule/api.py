@@ -85,8 +85,14 @@ def trace(
         UnsupportedError: if it can be neither exported nor recorded.
 
     """
+    import torch
+
     from picojoule.sim.numerics.torch_importer import from_module
 
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(
+            f"pj.trace takes a torch.nn.Module, got {type(module).__name__}; files and names go to pj.load"
+        )
     made = from_module(module, example_inputs, name=name)
     if compression is not None:
         from picojoule.compress.plan import apply_plan, read_plan

@@ -248,6 +248,14 @@ def _of_shapes(module: "torch.nn.Module", given: Any, shapes: Shapes) -> "tuple[
     known = inputs_of(given).named(module) if given is not None else {}
     types = dict(zip(shapes, known.values(), strict=False)) | known
     arguments = inspect.signature(module.forward).parameters
+    open_ended = any(a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments.values())
+    for name in shapes:
+        if name is not None and name not in arguments and name not in known and not open_ended:
+            listed = ", ".join(f"'{a}'" for a in arguments)
+            raise InputError(
+                f"--input-shape: {type(module).__name__} has no input '{name}'"
+                f"{nearest(name, list(arguments)) or ';'} its inputs are {listed}"
+            )
 
     def made(name: str | None, shape: tuple[int, ...]) -> torch.Tensor:
         dtype = types[name].dtype if name in types else torch.float32
@@ -302,6 +310,10 @@ def _import_file(path: Path) -> Any:
     return module
 
 
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel and DistributedDataParallel, torch.compile, and trainers put before every name of a state dict."""
+
+
 def load_weights(module: "torch.nn.Module", path: Path) -> None:
     """Load a state dict into a module; every tensor must fit.
 
@@ -310,9 +322,9 @@ def load_weights(module: "torch.nn.Module", path: Path) -> None:
 
     """
     state, own = read_state(path), module.state_dict()
-    wrapped = "module."  # the name DataParallel and DistributedDataParallel put before every other
-    if state and all(k.startswith(wrapped) and k not in own for k in state):
-        state = {k.removeprefix(wrapped): v for k, v in state.items()}
+    for wrapped in _WRAPPERS * 2:  # one may be inside another
+        if state and all(k.startswith(wrapped) and k not in own for k in state):
+            state = {k.removeprefix(wrapped): v for k, v in state.items()}
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unknown = [k for k in state if k not in own]
     if missing:

@@ -37,6 +37,13 @@ def si(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {unit}".strip()
 
 
+def rate(per_second: float | None) -> str:
+    """Return a number of samples per second; below one as a plain number (`440 m` would read as millions)."""
+    if per_second is not None and 0 < per_second < 1:
+        return f"{per_second:.3g} samples/s"
+    return f"{si(per_second)} samples/s"
+
+
 def joules(picojoules: float | None) -> str:
     """Return an energy given in pJ."""
     return si(None if picojoules is None else picojoules * 1e-12, "J")
@@ -67,11 +74,11 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(
             (
                 "interval",
-                f"{si(t['interval_s'], 's')} between results, {si(t['throughput_per_s'])} samples/s (pipelined)",
+                f"{si(t['interval_s'], 's')} between results, {rate(t['throughput_per_s'])} (pipelined)",
             )
         )
     else:
-        rows.append(("throughput", f"{si(t['throughput_per_s'])} samples/s"))
+        rows.append(("throughput", rate(t["throughput_per_s"])))
     rows.append(
         (
             "energy",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.sim.attributes import MAC_OPS, ConvAttributes, EmbeddingAttributes, Op
-from picojoule.sim.formats import DENSE, FormatKind, Granularity, NumberFormat, Sparsity, Structure
+from picojoule.sim.formats import DENSE, FormatKind, Granularity, NumberFormat, Sparsity, Structure, integer_format
 from picojoule.sim.found_formats import RUNNABLE_BITS, find_format
 from picojoule.sim.found_sparsity import find_sparsity
 from picojoule.sim.ir import Layer, Network, Operand, OperandKind
@@ -37,6 +37,7 @@ class WeightState:
     format: NumberFormat | None = None
     integer: NumberFormat | None = None
     step: tuple[float, ...] | None = None
+    code_bits: int | None = None
     distinct: int | None = None
     finite: bool = True
     evidence: str = ""
@@ -48,8 +49,14 @@ class WeightState:
 
     @property
     def runnable(self) -> NumberFormat | None:
-        """The integer format that every design multiplies: one of up to 8 bits, also with a sign (a batch norm may turn it)."""
+        """The integer format that every design multiplies: one of up to 8 bits, also with a sign (a batch norm may turn it).
+
+        Codes that are 8 bits in the file and 9 in a symmetric format (two's complement with its -128, or a zero point) are
+        priced as 8 bits, with a step of their own, because symmetric hardware lacks the last codes.
+        """
         form = self.integer
+        if form is not None and form.bits > RUNNABLE_BITS == self.code_bits:
+            return integer_format(RUNNABLE_BITS, per=form.per)
         return form if form is not None and form.bits + (not form.signed) <= RUNNABLE_BITS else None
 
 
@@ -75,6 +82,7 @@ def weight_state(values: NDArray[np.generic]) -> WeightState:
         format=found.format,
         integer=found.integer,
         step=found.step,
+        code_bits=found.code_bits,
         distinct=found.distinct,
         evidence=found.evidence,
     )
@@ -158,7 +166,7 @@ def _with_state(layer: Layer, operand: Operand, state: WeightState) -> Operand:
     form = state.runnable
     if operand.format is not None or form is None or _per_mixed_channel(layer, form):
         return operand
-    return replace(operand, format=form, step=state.step)
+    return replace(operand, format=form, step=state.step if form == state.integer else None)
 
 
 def _per_mixed_channel(layer: Layer, form: NumberFormat) -> bool:

@@ -39,12 +39,14 @@ class FoundFormat:
 
     `format` describes them in the fewest bits, None where nothing narrower than float32 does. `integer` is the integer grid
     they lie on with its `step` (one number, or one per output channel), which hardware may run even where `format` is another.
+    Its codes fit `code_bits`, which may be one fewer than a symmetric format takes.
     `distinct` counts different values (codes, on a grid), None for more than 256 off a grid.
     """
 
     format: NumberFormat | None = None
     integer: NumberFormat | None = None
     step: tuple[float, ...] | None = None
+    code_bits: int | None = None
     distinct: int | None = None
     evidence: str = ""
 
@@ -86,7 +88,9 @@ def _fewest_bits(exact: Floats, sample: Floats, grid: Grid | None, narrow: Numbe
     best = min(described, key=lambda f: f.bits)  # the first of equals
     found = FoundFormat(format=best, distinct=book.distinct if book else None)
     if grid is not None and integer is not None:
-        found = replace(found, integer=integer, step=grid.step, distinct=grid.used, evidence=grid.evidence)
+        found = replace(
+            found, integer=integer, step=grid.step, code_bits=grid.code_bits, distinct=grid.used, evidence=grid.evidence
+        )
     if best == integer:
         return found
     return replace(found, evidence=_description(best, found))
@@ -132,6 +136,7 @@ def _of_codes(rows: NDArray[np.generic]) -> FoundFormat:
         format=form,
         integer=form,
         step=(1.0,),
+        code_bits=(high - low).bit_length(),
         distinct=distinct,
         evidence=text.replace(f" per {Granularity.TENSOR}", ""),
     )

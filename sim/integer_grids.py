@@ -41,13 +41,17 @@ def blocks(rows: Floats) -> Iterator[tuple[slice, Floats]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A grid: its format, steps (one, or one per row) and how many different codes are used; bits with the steps stored."""
+    """A grid: its format, steps (one, or one per row) and how many different codes are used; bits with the steps stored.
+
+    `code_bits` hold all codes from the lowest to the highest: one fewer than a symmetric format where the range is lopsided.
+    """
 
     format: NumberFormat
     step: tuple[float, ...]
     used: int
     evidence: str
     storage_bits: int
+    code_bits: int
 
 
 def find_grid(rows: Floats, sample: Floats, tolerance: float) -> Grid | None:
@@ -200,6 +204,7 @@ def _measured(rows: Floats, steps: Floats, tolerance: float, most: int) -> Grid 
         used=len(codes_used),
         evidence=evidence_of(form, low, high, len(codes_used)),
         storage_bits=rows.size * form.bits + 32 * len(steps),
+        code_bits=(high - low).bit_length(),
     )
 
 

@@ -45,7 +45,7 @@ def write_onnx(network: Network, path: Path) -> Written:
     onnx.checker.check_model(model)
     write_atomic(path, model.SerializeToString(deterministic=True))
     notes = [f"{text}: {_few(layers)}" for text, layers in graph.remarks.items()]
-    return Written(files=(path,), notes=tuple(notes))
+    return Written(files=(path,), notes=(*network.notes, *notes))
 
 
 def build_model(network: Network) -> tuple[Any, OnnxGraph]:

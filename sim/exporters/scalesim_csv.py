@@ -70,7 +70,7 @@ def write_topology(network: Network, path: Path) -> Written:
         fields = [line.name, *(str(s) for s in line.sizes), *([line.sparsity or "1:1"] if sparse else [])]
         text += [", ".join(fields) + ","] * line.count
     write_atomic(path, "\n".join(text) + "\n")
-    return Written(files=(path,), notes=tuple(_notes(network, layers, lines)))
+    return Written(files=(path,), notes=(*network.notes, *_notes(network, layers, lines)))
 
 
 def _gemm_of(layer: Layer) -> Gemm:

@@ -248,7 +248,8 @@ def _loss(decisions: Sequence[str], reason: Exception) -> str:
         listed = ", ".join(decisions[:3]) + (f" and {len(decisions) - 3} more" if len(decisions) > 3 else "")
         return (
             f"recorded along the path that the example took, because {listed} depends on the data: other branches are not "
-            "counted, numbers taken out of tensors stay the example's, work done outside torch is missing; run it on the example only"
+            "counted, numbers taken out of tensors stay the example's, work done outside torch is missing; run it on the "
+            "example only"
         )
     return f"recorded as it ran on the example, because torch.export cannot follow it: {_first_line(reason)}"
 

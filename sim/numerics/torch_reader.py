@@ -164,7 +164,7 @@ class Reader:
             return self._fixed_operand(node)
         value = node.meta.get("val") if isinstance(node, fx.Node) else node
         one = size_at(value)
-        if one != size_at(value, 2):
+        if one != size_at(value, 2) and one == one:  # a NaN is no batch
             raise BatchError(f"a number in the network, {value}, grows with the batch")
         if not isinstance(one, bool | int | float):
             raise RefusedError(f"an operand that is {type(one).__name__}")

@@ -242,3 +242,13 @@ def test_an_embedding_table_has_a_format() -> None:
 def test_biases_and_norms_are_left_alone() -> None:
     found = find_compression(network(quantized(normal(32, 16, 3, 3), 4), norm=True))
     assert all(o.format is None and o.sparsity == DENSE for o in found.layers[1].operands)
+
+
+def test_eight_bits_of_twos_complement_are_priced_as_eight_bits():
+    codes = np.clip(np.rint(normal(32, 16, 3, 3) * 60), -128, 127)
+    codes.reshape(-1)[0] = -128
+    made = find_compression(network((codes * 0.05).astype(np.float32)))
+    operand = made.layers[0].operands[1]
+    assert (str(operand.format), operand.step) == ("int8", None)
+    nine = find_compression(network(quantized(normal(32, 16, 3, 3), 9)))
+    assert nine.layers[0].operands[1].format is None
