@@ -52,11 +52,11 @@ def _bill(run: Path) -> tuple[str, dict[str, float]]:
         for row in csv.DictReader(io.StringIO(text, newline="")):
             if row["metric"] == "energy":
                 bill[row["source"]] = bill.get(row["source"], 0.0) + float(row["value"]) / batch
-        if batch < 1 or not bill or not all(math.isfinite(v) and v >= 0 for v in bill.values()):
+        if batch < 1 or not bill or None in bill or not all(math.isfinite(v) and v >= 0 for v in bill.values()):
             raise ValueError(run)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError, csv.Error):
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, csv.Error):
         raise InputError(f"{run}: not a run of picojoule (torn or edited?); run `evaluate --out` again") from None
     known = all_constants()
     for key in bill:

@@ -99,7 +99,13 @@ def load_hardware(
             hardware = parse_spec(type(hardware), values, hardware.name or hardware.kind)
         return _build(hardware)
     if isinstance(hardware, str | Path):
-        return _build(load_spec(hardware, overrides))
+        spec = load_spec(hardware, overrides)
+        try:
+            return _build(spec)
+        except InputError as error:
+            if not _is_file_name(str(hardware)) or str(hardware) in str(error):
+                raise
+            raise InputError(f"{hardware}: {error}") from None
     if not hasattr(hardware, "evaluate") or not hasattr(hardware, "spec"):
         raise InputError(f"expected hardware: a preset's name, a YAML path, a spec or an accelerator, got {hardware!r}")
     return load_hardware(hardware.spec, overrides) if overrides else hardware

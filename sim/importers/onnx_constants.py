@@ -340,8 +340,9 @@ def _at_two(node: Node, inputs: Sequence[Fixed | None], function: Fold) -> Seque
 
 
 def _arrays(inputs: Sequence[Fixed | None]) -> list[Array | None]:
-    found = {id(f): f.weights.array() for f in inputs if f is not None}  # one that is given twice is computed once
-    return [None if f is None else found[id(f)] for f in inputs]
+    handles = {id(f.weights): f.weights for f in inputs if f is not None}
+    found = {key: weights.array() for key, weights in handles.items()}  # one that is given twice is computed once
+    return [None if f is None else found[id(f.weights)] for f in inputs]
 
 
 def arrays_for_two(inputs: Sequence[Fixed | None]) -> list[Array | None]:
@@ -423,7 +424,7 @@ def _filled(node: Node, inputs: Sequence[Fixed | None], function: Fold) -> list[
 
 def _steps(inputs: Sequence[Fixed | None]) -> int:
     """Return the steps of arithmetic behind a value that is computed from `inputs` when it is loaded."""
-    return 1 + sum(f.steps for f in {id(f): f for f in inputs if f is not None}.values())
+    return 1 + sum(f.steps for f in {id(f.weights): f for f in inputs if f is not None}.values())
 
 
 def _constant_of_shape(node: Node, inputs: Sequence[Fixed | None]) -> Fixed:

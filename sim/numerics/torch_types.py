@@ -88,9 +88,10 @@ def flattened(value: Any) -> list[Any]:
 
 
 def to_numpy(value: torch.Tensor) -> NDArray[np.generic]:
-    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32."""
+    """Return a tensor as an array; floats that NumPy lacks (bfloat16, 8 bits and less) as float32."""
     value = value.detach().cpu().resolve_conj().resolve_neg()
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+    lacking = value.dtype.is_floating_point and value.dtype not in (torch.float16, torch.float32, torch.float64)
+    return (value.float() if lacking else value).numpy()
 
 
 def tensor_of(module: torch.nn.Module, dotted: str) -> torch.Tensor:
