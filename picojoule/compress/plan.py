@@ -209,7 +209,7 @@ def _with_channels(network: Network, entries: Mapping[str, tuple[LayerPlan, str]
     for name, channels in wanted.items():
         if weighted(layers[name]):
             labels = coupling.outputs_of(layers[name])
-            left = int(np.count_nonzero((labels < 0) | keep[labels]))
+            left = int(np.count_nonzero(labels < 0) + np.count_nonzero(keep[labels[labels >= 0]]))
             asked = channels if isinstance(channels, int) else len(channels)
             if left != asked:
                 raise InputError(

@@ -162,3 +162,12 @@ def test_a_bad_file_is_refused_naming_the_key(tmp_path: Path, text: str, parts: 
         read_plan(path)
     assert str(caught.value).startswith(str(path))
     assert all(p in str(caught.value) for p in parts), caught.value
+
+
+def test_keeping_all_channels_of_a_network_in_which_none_can_go_changes_nothing() -> None:
+    builder = NetworkBuilder("only")
+    x = builder.input("x", TensorType(shape=(1, 4), batch_axis=0))
+    weight = parameter("fc.weight", from_array(np.ones((3, 4), dtype=np.float32)))
+    (y,) = builder.add(Op.LINEAR, [x, weight], at.LinearAttributes(), name="fc")
+    network = builder.finish([y])
+    assert apply_plan(network, plan(fc={"keep_channels": 3})) == network
