@@ -42,6 +42,7 @@ def _wrapped(scope: Scope, node: Node, indices: Operand, size: int) -> Operand:
     """Return indices counted from the start; negative fixed ones are turned at import."""
     if indices.weights is None:
         return indices
+    affordable(indices.weights.elements)
     values = indices.weights.array().astype(np.int64)
     if values.size and (values.min() < -size or values.max() >= size):
         raise InputError(f"{scope.where(node)} takes beyond the {size} elements of its axis")
