@@ -225,6 +225,7 @@ _SWEEP_TOTALS = (
     "chips",
     "utilization",
 )
+_WHOLE_TOTALS = frozenset({"compute_cycles", "stall_cycles", "latency_cycles", "chips"})
 
 
 def sweep(
@@ -238,36 +239,30 @@ def sweep(
     """Price every combination of the given hardware keys (full factorial, last key fastest).
 
     Returns a DataFrame with a row per combination: the varied keys, then totals. A design that cannot hold the network
-    keeps its row, with empty totals and the reason under `infeasible`.
+    keeps its row, with empty totals and the reason under `infeasible`. Systolic arrays are priced many at once.
 
     Raises:
         InputError: for an empty space, an unknown key or a bad value.
 
     """
+    import numpy as np
     import pandas
 
-    from picojoule.sim.errors import InfeasibleError
+    from picojoule.sim.designs import price_designs
 
     listed = all(isinstance(v, Iterable) and not isinstance(v, str) for v in space.values())
     if not space or not listed or not all(len(v) for v in space.values()):
         raise InputError("a sweep needs at least one key with at least one value, such as {'rows': [16, 32]}")
     made = _network(network)
-    base: HardwareSpec | str | Path
-    if isinstance(hardware, str | Path):
-        base = load_spec(hardware)
-    else:
-        base = hardware if isinstance(hardware, HardwareSpec) else hardware.spec
-    rows: list[dict[str, Any]] = []
-    for values in itertools.product(*space.values()):
-        point = dict(zip(space, values, strict=True))
-        row: dict[str, Any] = dict(point)
-        try:
-            totals = load_hardware(base, point).evaluate(made, batch=batch, seed=seed).totals
-            row |= {key: totals[key] for key in _SWEEP_TOTALS} | {"infeasible": ""}
-        except InfeasibleError as error:
-            row |= dict.fromkeys(_SWEEP_TOTALS) | {"infeasible": str(error)}
-        rows.append(row)
-    return pandas.DataFrame(rows)
+    accelerator = load_hardware(load_spec(hardware) if isinstance(hardware, str | Path) else hardware)
+    combinations = [list(column) for column in zip(*itertools.product(*space.values()), strict=True)]
+    keys = dict(zip(space, combinations, strict=True))
+    found = price_designs(accelerator, made, keys, batch=batch, seed=seed)
+    totals: dict[str, Any] = {metric: found.totals[metric] for metric in _SWEEP_TOTALS}
+    for metric, values in totals.items():
+        if metric in _WHOLE_TOTALS and bool(np.isfinite(values).all()) and bool((values < 2**53).all()):
+            totals[metric] = values.astype(np.int64)
+    return pandas.DataFrame(keys | totals | {"infeasible": found.infeasible})
 
 
 def hardware_twin(

@@ -13,6 +13,7 @@ import numpy as np
 
 import picojoule as pj
 from picojoule.reram import CrossbarSpec, program
+from picojoule.sim.designs import price_designs
 from picojoule.sim.hardware import load_hardware
 
 
@@ -39,6 +40,32 @@ def pricing(repeats: int) -> dict[str, float]:
     space = {"rows": [8, 16, 32, 64], "cols": [8, 16, 32, 64], "dataflow": ["os", "ws", "is"]}
     seconds = cpu_seconds(lambda: pj.sweep(network, "edge-32x32", space), 1)
     found["sweep resnet18, designs/s"] = 48 / seconds
+    return found
+
+
+DESIGN_KEYS: dict[str, list[Any]] = {
+    "rows": [8, 16, 24, 32, 48, 64, 96, 128],
+    "cols": [8, 16, 24, 32, 48, 64, 96, 128],
+    "dataflow": ["os", "ws", "is"],
+    "clock_mhz": [200.0, 500.0, 1000.0],
+    "ifmap_sram_kib": [16.0, 64.0, 256.0, 1024.0],
+    "filter_sram_kib": [16.0, 64.0, 256.0, 1024.0],
+    "ofmap_sram_kib": [16.0, 64.0, 256.0],
+    "dram_gib_per_s": [4.0, 8.0, 16.0, 32.0],
+}
+
+
+def many_designs(repeats: int) -> dict[str, float]:
+    """Price 100,000 random systolic designs in one call."""
+    rng, count = np.random.default_rng(0), 100_000
+    keys = {key: np.array(values)[rng.integers(len(values), size=count)] for key, values in DESIGN_KEYS.items()}
+    base = load_hardware("edge-32x32")
+    found = {}
+    for name in ("resnet20", "resnet18"):
+        network = pj.load(name)
+        seconds = cpu_seconds(lambda n=network: price_designs(base, n, keys), repeats)
+        found[f"price_designs {name}, designs/s"] = count / seconds
+    found["peak memory after it, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 
 
@@ -78,7 +105,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     given = parser.parse_args()
-    found = {**start_up(given.repeats), **pricing(given.repeats), **crossbars(given.repeats)}
+    found = {
+        **start_up(given.repeats),
+        **pricing(given.repeats),
+        **many_designs(given.repeats),
+        **crossbars(given.repeats),
+    }
     if given.format == "json":
         print(json.dumps(found, indent=1))
     else:

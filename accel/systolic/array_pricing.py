@@ -1,44 +1,30 @@
-"""Prices the layers that run on the array: all of a network in one call of the timing and traffic formulas."""
+"""Prices the layers that run on the array: all of a network on one design or many, in one call of the formulas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from picojoule.accel.systolic import timing, traffic
-from picojoule.accel.systolic.energy import EnergyModel
-from picojoule.accel.systolic.recurrence import Recurrence, StepArrays, carry, turn_sizes
+from picojoule.accel.systolic.design_arrays import DesignArrays
+from picojoule.accel.systolic.energy import Charge, EnergyModel, itemised
+from picojoule.accel.systolic.job_arrays import JobArrays, narrowing
+from picojoule.accel.systolic.recurrence import StepArrays, carry
 from picojoule.accel.systolic.spec import SystolicSpec
-from picojoule.accel.systolic.timing import FloatArray, IntArray
-from picojoule.sim.attributes import ConvAttributes
-from picojoule.sim.cost import Energy, LayerCost
-from picojoule.sim.formats import NumberFormat
-from picojoule.sim.gemm import Gemm
-from picojoule.sim.ir import Layer
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias; recurrent ones their steps."""
-
-    layer: Layer
-    gemm: Gemm
-    weight: NumberFormat
-    activation: NumberFormat
-    result_bits: int
-    ifmap_elements: int
-    outputs: int
-    bias_bytes: int
-    recurrence: Recurrence | None = None
+from picojoule.accel.systolic.timing import FloatArray, FoldGrid, IntArray
+from picojoule.accel.systolic.workload import Job
+from picojoule.sim.cost import LayerCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    """What the layers of one schedule do, an element a layer. Shares are of MAC slots, the rest are counts."""
+class Counts:
+    """What the layers of one schedule do, [layers, designs] or what broadcasts to it. `useful` counts MAC slots."""
 
     compute: IntArray
     stalls: IntArray
     dependence: IntArray
+    useful: IntArray
     ifmap_reads: IntArray
     ifmap_writes: IntArray
     filter_reads: IntArray
@@ -52,6 +38,25 @@ class _Counts:
     dram_psum_writes: IntArray
     dram_read_bytes: IntArray
     dram_write_bytes: IntArray
+
+    @property
+    def moved_bytes(self) -> IntArray:
+        """Bytes from and to DRAM."""
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    def of_layer(self, index: int) -> dict[str, IntArray]:
+        """Return the counts of one layer, arrays over designs."""
+        return {name: getattr(self, name)[index] for name in _COUNTS}
+
+
+_COUNTS = tuple(f.name for f in fields(Counts))
+_LOST = ("padding", "fill_drain", "bandwidth", "dependence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """Shares of MAC slots of the layers of one schedule, [layers, designs]."""
+
     mapping_efficiency: FloatArray
     compute_utilization: FloatArray
     utilization: FloatArray
@@ -61,82 +66,107 @@ class _Counts:
     lost_dependence: FloatArray
 
 
-_LOST = ("padding", "fill_drain", "bandwidth", "dependence")
-_SHARES = frozenset({"mapping_efficiency", "compute_utilization", "utilization", *(f"lost_{cause}" for cause in _LOST)})
-
-
-def _cheaper(whole: _Counts, sample: _Counts, batch: int) -> _Counts:
-    """Return for each layer the schedule that moves fewer bytes: the batch at once, or its samples one after the other."""
-    repeated = {f.name: getattr(sample, f.name) * (1 if f.name in _SHARES else batch) for f in fields(_Counts)}
-    moved = whole.dram_read_bytes + whole.dram_write_bytes
-    apart = repeated["dram_read_bytes"] + repeated["dram_write_bytes"] < moved
-    return _Counts(**{name: np.where(apart, values, getattr(whole, name)) for name, values in repeated.items()})
+_SHARES = tuple(f.name for f in fields(_Shares))
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayPricing:
-    """Prices array layers of one design."""
+    """Prices array layers on designs."""
 
-    spec: SystolicSpec
+    designs: DesignArrays
     energy: EnergyModel
 
+    @property
+    def spec(self) -> SystolicSpec:
+        """The keys that all designs share."""
+        return self.designs.spec
+
     def price(self, jobs: Sequence[Job], single: Sequence[Job], batch: int) -> list[LayerCost]:
-        """Price all array layers in one array call; `single` are the same layers for one sample.
+        """Price all array layers on the one design there is; `single` are the same layers for one sample."""
+        if not jobs:
+            return []
+        whole, sample = (JobArrays.of(some, self.spec) if some else None for some in (jobs, single))
+        assert whole is not None
+        counts = self.counts(whole)
+        shares = self._shares(whole, counts)
+        if sample is not None:
+            repeated = self.counts(sample)
+            apart = _apart(repeated, counts, batch)
+            apart_shares = self._shares(sample, repeated)
+            counts = _chosen(apart, repeated, counts, batch)
+            shares = _Shares(
+                **{name: np.where(apart, getattr(apart_shares, name), getattr(shares, name)) for name in _SHARES}
+            )
+        layers = (len(jobs), 1)
+        c = {name: np.broadcast_to(getattr(counts, name), layers)[:, 0].tolist() for name in _COUNTS}
+        s = {name: np.broadcast_to(getattr(shares, name), layers)[:, 0].tolist() for name in _SHARES}
+        return [
+            self._array_cost(job, {k: v[i] for k, v in c.items()}, {k: v[i] for k, v in s.items()})
+            for i, job in enumerate(jobs)
+        ]
+
+    def cheaper_counts(self, whole: JobArrays, sample: JobArrays | None, batch: int) -> Counts:
+        """Return the counts of the schedule that moves fewer bytes, for each layer and design.
 
         A batch runs at once, or its samples one after the other where that moves fewer bytes (what fits the SRAMs for one
         sample may not for all).
         """
-        if not jobs:
-            return []
-        counts = self._counts(jobs)
-        if batch > 1:
-            counts = _cheaper(counts, self._counts(single), batch)
-        return [self._array_cost(i, job, counts) for i, job in enumerate(jobs)]
+        counts = self.counts(whole)
+        if sample is None:
+            return counts
+        repeated = self.counts(sample)
+        return _chosen(_apart(repeated, counts, batch), repeated, counts, batch)
 
-    def _counts(self, jobs: Sequence[Job]) -> _Counts:
-        spec = self.spec
-        flow = int(timing.Dataflow.of(spec.dataflow))
-        steps = StepArrays.of(jobs)
-        m, n, k, groups = self._sizes(jobs)
-        timed = self._timed(jobs, m, n, k)
-        ours = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, k, groups)
-        sums = traffic.sram_counts(flow, spec.rows, spec.cols, m, n, self._folded(jobs, k), groups)
-        if spec.compat == "scalesim":
-            compute = timing.scalesim_cycles(flow, spec.rows, spec.cols, *timed, groups)
-            ofmap_writes = traffic.scalesim_sram_counts(flow, spec.rows, spec.cols, m, n, k, groups).ofmap_writes
+    def counts(self, jobs: JobArrays) -> Counts:
+        """Return what jobs do when each runs at once.
+
+        Raises:
+            InputError: if a count would leave 64 bits.
+
+        """
+        jobs.check_bounds(self.designs)
+        d, scalesim = self.designs, self.spec.compat == "scalesim"
+        design = (d.dataflow, d.rows, d.cols)
+        m, n, k, groups = jobs.m, jobs.n, jobs.k, jobs.groups
+        steps = StepArrays.of(jobs.jobs, d.lanes)
+        grid = timing.fold_grid(*design, m, n, k)
+        folded = grid if jobs.folded_k is k else timing.fold_grid(*design, m, n, jobs.folded_k)
+        ours = traffic.sram_counts(*design, m, n, k, groups, grid=grid)
+        sums = ours if folded is grid else traffic.sram_counts(*design, m, n, jobs.folded_k, groups, grid=folded)
+        timed = jobs.timed(d)
+        timed_grid = folded if timed[0] is m and timed[2] is jobs.folded_k else timing.fold_grid(*design, *timed)
+        if scalesim:
+            compute = timing.scalesim_cycles(*design, *timed, groups)
+            ofmap_writes = traffic.scalesim_sram_counts(*design, m, n, k, groups).ofmap_writes
         else:
             compute = steps.turns * timing.fold_cycles(
-                flow, spec.rows, spec.cols, *timed, groups // steps.turns, spec.overlap_load, spec.overlap_drain
+                *design, *timed, groups // steps.turns, d.overlap_load, d.overlap_drain, grid=timed_grid
             )
             ofmap_writes = sums.ofmap_writes
-        outputs = np.array([j.outputs for j in jobs], dtype=np.int64)
-        bias = np.array([j.bias_bytes for j in jobs], dtype=np.int64)
         products = m * n * groups
         # A transposed convolution adds up what lands on one output.
-        landing = np.where(steps.here, 0, np.maximum(0, products - outputs))
+        landing: IntArray = np.where(steps.here, 0, np.maximum(0, products - jobs.outputs))
         carried = carry(
-            jobs,
             steps,
-            spec,
+            d,
+            (jobs.activation_bits, jobs.weight_bits),
             products,
             n * k * groups // steps.turns,
-            self._moved(jobs, flow, (m, n, k, groups), outputs),
+            self._moved(jobs, grid, folded),
         )
-        moved = replace(carried.traffic, read_bytes=carried.traffic.read_bytes + bias)
-        stalls = traffic.stall_cycles(moved, compute + steps.cycles, self.bytes_per_cycle)
-        waits = stalls + steps.cycles
-        use = timing.utilization(flow, spec.rows, spec.cols, *timed, groups, compute_cycles=compute, stall_cycles=waits)
-        lost_dependence = use.lost_bandwidth * steps.cycles / np.maximum(1, waits)
-        psum_reads = np.zeros_like(sums.psum_reads) if spec.compat == "scalesim" else sums.psum_reads
-        return _Counts(
+        moved = replace(carried.traffic, read_bytes=carried.traffic.read_bytes + jobs.bias_bytes)
+        stalls = traffic.stall_cycles(moved, compute + steps.cycles, d.bytes_per_cycle)
+        psum_reads = np.zeros_like(sums.psum_reads) if scalesim else sums.psum_reads
+        return Counts(
             compute=compute,
             stalls=stalls,
             dependence=steps.cycles,
+            useful=timing.useful_slots(*timed, groups),
             ifmap_reads=ours.ifmap_reads,
             ifmap_writes=carried.ifmap_writes,
             filter_reads=ours.filter_reads,
-            ofmap_writes=ofmap_writes + carried.psum_writes + np.where(steps.here, outputs, 0),
-            psum_writes=np.maximum(0, sums.ofmap_writes - np.where(steps.here, 0, outputs)) + carried.psum_writes,
+            ofmap_writes=ofmap_writes + carried.psum_writes + np.where(steps.here, jobs.outputs, 0),
+            psum_writes=np.maximum(0, sums.ofmap_writes - np.where(steps.here, 0, jobs.outputs)) + carried.psum_writes,
             psum_reads=psum_reads + landing + carried.psum_reads,
             dram_ifmap=moved.ifmap_reads,
             dram_gates=steps.gates + steps.given,
@@ -145,6 +175,60 @@ class ArrayPricing:
             dram_psum_writes=moved.psum_writes,
             dram_read_bytes=moved.read_bytes,
             dram_write_bytes=moved.write_bytes,
+        )
+
+    def _moved(self, jobs: JobArrays, grid: FoldGrid, folded_grid: FoldGrid) -> traffic.DramTraffic:
+        """Return DRAM traffic; spilled sums follow the folds that really run, written results the outputs that there are."""
+        d, sum_bits = self.designs, self.spec.accumulator_bits
+        ifmap_bytes, filter_bytes, ofmap_bytes = d.sram_bytes
+
+        def of(k: IntArray, grid: FoldGrid) -> traffic.DramTraffic:
+            return traffic.dram_traffic(
+                d.dataflow,
+                d.rows,
+                d.cols,
+                jobs.m,
+                jobs.n,
+                k,
+                jobs.groups,
+                ifmap_elements=jobs.ifmap_elements,
+                ifmap_bits=jobs.activation_bits,
+                filter_bits=jobs.weight_bits,
+                ofmap_bits=jobs.result_bits,
+                accumulator_bits=sum_bits,
+                ifmap_sram_bytes=ifmap_bytes,
+                filter_sram_bytes=filter_bytes,
+                ofmap_sram_bytes=ofmap_bytes,
+                grid=grid,
+            )
+
+        moved = of(jobs.k, grid)
+        folded = moved if folded_grid is grid else of(jobs.folded_k, folded_grid)
+        spilled = (folded.psum_reads * sum_bits + 7) // 8
+        not_spilled = spilled if folded is moved else (moved.psum_reads * sum_bits + 7) // 8
+        return replace(
+            moved,
+            psum_reads=folded.psum_reads,
+            psum_writes=folded.psum_writes,
+            ofmap_writes=jobs.outputs,
+            read_bytes=moved.read_bytes + (spilled - not_spilled),
+            write_bytes=(jobs.outputs * jobs.result_bits + 7) // 8 + spilled,
+        )
+
+    def _shares(self, jobs: JobArrays, counts: Counts) -> _Shares:
+        d = self.designs
+        waits = counts.stalls + counts.dependence
+        use = timing.utilization(
+            d.dataflow,
+            d.rows,
+            d.cols,
+            *jobs.timed(d),
+            jobs.groups,
+            compute_cycles=counts.compute,
+            stall_cycles=waits,
+        )
+        lost_dependence = use.lost_bandwidth * counts.dependence / np.maximum(1, waits)
+        return _Shares(
             mapping_efficiency=use.mapping_efficiency,
             compute_utilization=use.compute_utilization,
             utilization=use.utilization,
@@ -154,115 +238,24 @@ class ArrayPricing:
             lost_dependence=lost_dependence,
         )
 
-    def _moved(
-        self, jobs: Sequence[Job], flow: int, sizes: tuple[IntArray, ...], outputs: IntArray
-    ) -> traffic.DramTraffic:
-        """Return DRAM traffic; spilled sums follow the folds that really run, written results the outputs that there are."""
-        spec = self.spec
-        result_bits = np.array([j.result_bits for j in jobs])
-
-        def of(k: IntArray) -> traffic.DramTraffic:
-            m, n, _, groups = sizes
-            return traffic.dram_traffic(
-                flow,
-                spec.rows,
-                spec.cols,
-                m,
-                n,
-                k,
-                groups,
-                ifmap_elements=np.array([j.ifmap_elements for j in jobs], dtype=np.int64),
-                ifmap_bits=np.array([j.activation.bits for j in jobs]),
-                filter_bits=np.array([j.weight.bits for j in jobs]),
-                ofmap_bits=result_bits,
-                accumulator_bits=spec.accumulator_bits,
-                ifmap_sram_bytes=int(spec.ifmap_sram_kib * 1024),
-                filter_sram_bytes=int(spec.filter_sram_kib * 1024),
-                ofmap_sram_bytes=int(spec.ofmap_sram_kib * 1024),
-            )
-
-        moved, folded = of(sizes[2]), of(self._folded(jobs, sizes[2]))
-        spilled = (folded.psum_reads * spec.accumulator_bits + 7) // 8
-        not_spilled = (moved.psum_reads * spec.accumulator_bits + 7) // 8
-        return replace(
-            moved,
-            psum_reads=folded.psum_reads,
-            psum_writes=folded.psum_writes,
-            ofmap_writes=outputs,
-            read_bytes=moved.read_bytes - not_spilled + spilled,
-            write_bytes=(outputs * result_bits + 7) // 8 + spilled,
-        )
-
-    def _folded(self, jobs: Sequence[Job], k: IntArray) -> IntArray:
-        """Return the reduction's length on the array: PEs that do several narrow MACs at once shorten it."""
-        parallel = np.array([self._narrowing(job)[0] for job in jobs], dtype=np.int64)
-        return -(-k // parallel)
-
-    def _sizes(self, jobs: Sequence[Job]) -> tuple[IntArray, ...]:
-        """Return m, n, k, groups as arrays (steps of recurrent layers are groups); no product of them leaves 64 bits.
-
-        Raises:
-            InputError: if one would.
-
-        """
-        sizes = [turn_sizes(j.layer, j.gemm) for j in jobs]
-        columns = [[getattr(g, d) for g in sizes] for d in ("m", "n", "k", "groups")]
-        widest = max(self.spec.accumulator_bits, self.spec.weight_bits, self.spec.activation_bits, 32)
-        serial = widest if self.spec.precision == "bit_serial" else 1  # a size may be stretched by the bits of a weight
-        timing.check_bounds(
-            self.spec.rows,
-            self.spec.cols,
-            *columns,
-            ifmap_elements=[j.ifmap_elements for j in jobs],
-            bits=widest * serial,
-        )
-        return tuple(np.array(c, dtype=np.int64) for c in columns)
-
-    def _timed(self, jobs: Sequence[Job], m: IntArray, n: IntArray, k: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-        """Return the sizes that take time: narrow operands shorten the reduction, serial ones lengthen the stream."""
-        parallel, serial = np.array([self._narrowing(job) for job in jobs], dtype=np.int64).T
-        k = -(-k // parallel)
-        flow = self.spec.dataflow
-        return m * serial if flow == "ws" else m, n * serial if flow == "is" else n, k * serial if flow == "os" else k
-
-    @property
-    def bytes_per_cycle(self) -> float:
-        """Bytes that DRAM moves in one cycle of the array."""
-        speed = self.spec.dram_gib_per_s * 2**30
-        return float(traffic.dram_bytes_per_cycle(speed, self.spec.clock_mhz * 1e6))
-
-    def _narrowing(self, job: Job) -> tuple[int, int]:
-        """Return (MACs a PE does at once, cycles a MAC takes) for the layer's operand widths."""
-        spec = self.spec
-        if spec.precision == "bit_serial":
-            return 1, job.weight.bits
-        if spec.precision == "decomposable":
-            by_weight = max(1, spec.weight_bits // _power_of_two(job.weight.bits))
-            by_activation = max(1, spec.activation_bits // _power_of_two(job.activation.bits))
-            return by_weight * by_activation, 1
-        return 1, 1
-
-    def _array_cost(self, i: int, job: Job, counts: _Counts) -> LayerCost:
-        spec, macs = self.spec, job.gemm.macs
-        c = {f.name: int(getattr(counts, f.name)[i]) for f in fields(_Counts) if f.name not in _SHARES}
-        share = {name: float(getattr(counts, name)[i]) for name in _SHARES}
-        parallel, serial = self._narrowing(job)
+    def _array_cost(self, job: Job, c: Mapping[str, int], share: Mapping[str, float]) -> LayerCost:
+        cycles = c["compute"] + c["stalls"] + c["dependence"]
         return LayerCost(
             name=job.layer.name,
             op=job.layer.op.value,
             unit="array",
             gemm=job.gemm,
-            macs=macs,
+            macs=job.gemm.macs,
             compute_cycles=c["compute"],
             stall_cycles=c["stalls"] + c["dependence"],
-            latency_s=(c["compute"] + c["stalls"] + c["dependence"]) / (spec.clock_mhz * 1e6),
+            latency_s=cycles / (self.spec.clock_mhz * 1e6),
             utilization=share["utilization"],
             mapping_efficiency=share["mapping_efficiency"],
             compute_utilization=share["compute_utilization"],
             utilization_lost={
                 cause: share[f"lost_{cause}"] for cause in _LOST if cause != "dependence" or job.recurrence is not None
             },
-            energy=tuple(self._bill(job, c, macs * serial / parallel)),
+            energy=itemised(self.bill(job, c)) + (job.recurrence.energy if job.recurrence is not None else ()),
             reads={
                 "sram.ifmap": c["ifmap_reads"],
                 "sram.filter": c["filter_reads"],
@@ -283,39 +276,33 @@ class ArrayPricing:
             dram_write_bytes=c["dram_write_bytes"],
         )
 
-    def _bill(self, job: Job, c: dict[str, int], pe_cycles: float) -> list[Energy]:
-        """Return a layer's bill: what SRAMs take in from DRAM is written to them, what leaves is read from them."""
+    def bill(self, job: Job, c: Mapping[str, npt.ArrayLike]) -> list[Charge]:
+        """Return a layer's bill but for a recurrent one's cells; `c` are its counts, numbers or arrays over designs.
+
+        What SRAMs take in from DRAM is written to them, what leaves is read from them.
+        """
         bill, sum_bits = self.energy, self.spec.accumulator_bits
         w, a, y = job.weight.bits, job.activation.bits, job.result_bits
+        parallel, serial = narrowing(self.spec, job)
         return [
             *bill.mac(job.gemm.macs, w, a),
-            *bill.registers(pe_cycles),
+            *bill.registers(job.gemm.macs * serial / parallel),
             *bill.sram("ifmap", "read", c["ifmap_reads"], a),
             *bill.sram("ifmap", "write", c["ifmap_writes"], a),
             *bill.sram("filter", "read", c["filter_reads"], w),
             *bill.sram("filter", "write", c["dram_filter"], w),
             *bill.sram("ofmap", "write", job.outputs, y),
-            *bill.sram("ofmap", "write", c["psum_writes"] + c["dram_psum_reads"], sum_bits),
-            *bill.sram("ofmap", "read", c["psum_reads"] + c["dram_psum_writes"], sum_bits),
+            *bill.sram("ofmap", "write", np.add(c["psum_writes"], c["dram_psum_reads"]), sum_bits),
+            *bill.sram("ofmap", "read", np.add(c["psum_reads"], c["dram_psum_writes"]), sum_bits),
             *bill.sram("ofmap", "read", job.outputs, y),
-            *bill.dram(c["dram_read_bytes"] + c["dram_write_bytes"]),
-            *(job.recurrence.energy if job.recurrence is not None else ()),
+            *bill.dram(np.add(c["dram_read_bytes"], c["dram_write_bytes"])),
         ]
 
 
-def _power_of_two(bits: int) -> int:
-    return 1 << max(1, (bits - 1).bit_length()) if bits > 1 else 1
+def _apart(sample: Counts, whole: Counts, batch: int) -> npt.NDArray[np.bool_]:
+    """Return where the samples of a batch move fewer bytes one after the other than at once."""
+    return np.asarray(sample.moved_bytes * batch < whole.moved_bytes)
 
 
-def touched_elements(layer: Layer, batch: int) -> int:
-    """Return the distinct ifmap elements that any window reads (a stride longer than the window skips some)."""
-    elements = layer.operands[0].type.elements(batch)
-    a = layer.attributes
-    if not isinstance(a, ConvAttributes) or a.transposed:
-        return elements
-    for i, size in enumerate(layer.operands[0].shape[2:]):
-        kernel, stride = layer.operands[1].shape[2 + i], a.stride[i]
-        if stride > kernel:
-            count = layer.results[0].shape[2 + i]
-            elements = elements // size * min(size, count * kernel)
-    return elements
+def _chosen(apart: npt.NDArray[np.bool_], sample: Counts, whole: Counts, batch: int) -> Counts:
+    return Counts(**{name: np.where(apart, getattr(sample, name) * batch, getattr(whole, name)) for name in _COUNTS})

@@ -23,12 +23,11 @@ from typing import Protocol
 
 import numpy as np
 
-from picojoule.accel.systolic.spec import SystolicSpec
+from picojoule.accel.systolic.design_arrays import DesignArrays
 from picojoule.accel.systolic.timing import IntArray
 from picojoule.accel.systolic.traffic import DramTraffic
 from picojoule.sim.attributes import RecurrentAttributes
 from picojoule.sim.cost import Energy
-from picojoule.sim.formats import NumberFormat
 from picojoule.sim.gemm import Gemm
 from picojoule.sim.ir import Layer
 from picojoule.sim.passes import result_bytes
@@ -40,7 +39,8 @@ from picojoule.sim.vector_unit import VectorWork, lane_operations
 class Recurrence:
     """What a recurrent layer does beside its products, for the whole batch.
 
-    `units` are the elements of h, `turns` the steps. `given` counts initial states that come from DRAM.
+    `units` are the elements of h, `turns` the steps. `given` counts initial states that come from DRAM. `operations` are
+    those of the vector unit's lanes in all steps.
     """
 
     turns: int
@@ -50,13 +50,11 @@ class Recurrence:
     given_elements: int
     given_bytes: int
     cell_elements: int
-    cycles: int
+    operations: int
     energy: tuple[Energy, ...]
 
 
-def recurrence_of(
-    layer: Layer, batch: int, gemm: Gemm, work: VectorWork, lanes: int, energy: list[Energy]
-) -> Recurrence:
+def recurrence_of(layer: Layer, batch: int, gemm: Gemm, work: VectorWork, energy: list[Energy]) -> Recurrence:
     """Return the recurrence of a layer (formats filled in); `energy` is the bill of the cells' operations."""
     a = layer.attributes
     assert isinstance(a, RecurrentAttributes)
@@ -70,7 +68,7 @@ def recurrence_of(
         given_elements=sum(o.type.elements(batch) for o in states),
         given_bytes=sum(result_bytes(o, batch) for o in states),
         cell_elements=units if holds_cell_state(a) else 0,
-        cycles=gemm.steps * -(-lane_operations(work) // (gemm.steps * lanes)),
+        operations=lane_operations(work),
         energy=tuple(energy),
     )
 
@@ -88,16 +86,12 @@ class _Job(Protocol):
     """What this file needs to know of a job."""
 
     @property
-    def weight(self) -> NumberFormat: ...
-    @property
-    def activation(self) -> NumberFormat: ...
-    @property
     def recurrence(self) -> Recurrence | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepArrays:
-    """The recurrences of all layers, an element a layer; zeros (and one turn) where a layer has none."""
+    """The recurrences of all layers, [layers, 1]; zeros (and one turn) where a layer has none. Cycles: [layers, designs]."""
 
     here: IntArray
     turns: IntArray
@@ -109,8 +103,8 @@ class StepArrays:
     cycles: IntArray
 
     @classmethod
-    def of(cls, jobs: Sequence[_Job]) -> "StepArrays":
-        """Return the arrays of a list of jobs."""
+    def of(cls, jobs: Sequence[_Job], lanes: IntArray) -> "StepArrays":
+        """Return the arrays of a list of jobs on designs whose vector units have so many lanes."""
         rows = [
             (
                 1,
@@ -120,16 +114,16 @@ class StepArrays:
                 r.gate_elements,
                 r.given_elements,
                 r.gate_bytes + r.given_bytes,
-                r.cycles,
+                r.operations,
             )
             if (r := job.recurrence)
             else (0, 1, 0, 0, 0, 0, 0, 0)
             for job in jobs
         ]
-        here, turns, units, cell, gates, given, outside_bytes, cycles = np.array(rows, dtype=np.int64).T
+        here, turns, units, cell, gates, given, outside_bytes, operations = np.array(rows, dtype=np.int64).T[..., None]
         return cls(
             here=here, turns=turns, units=units, cell=cell, gates=gates, given=given, outside_bytes=outside_bytes,
-            cycles=cycles,
+            cycles=turns * -(-operations // (turns * lanes)) if here.any() else operations,
         )  # fmt: skip
 
 
@@ -144,23 +138,25 @@ class Carried:
 
 
 def carry(
-    jobs: Sequence[_Job],
     steps: StepArrays,
-    spec: SystolicSpec,
+    designs: DesignArrays,
+    widths: tuple[IntArray, IntArray],
     products: IntArray,
     weights: IntArray,
     moved: DramTraffic,
 ) -> Carried:
     """Return what recurrent layers keep on chip between steps, and the DRAM traffic that is left.
 
-    `products` are the sums of all steps, `weights` the elements of the recurrent weights, `moved` the traffic of steps that
-    keep nothing. Layers without recurrence pass unchanged.
+    `widths` are the bits of h and of weights, `products` the sums of all steps, `weights` the elements of the recurrent
+    weights, `moved` the traffic of steps that keep nothing. Layers without recurrence pass unchanged.
     """
-    halves = [int(kib * 1024) // 2 for kib in (spec.ifmap_sram_kib, spec.filter_sram_kib, spec.ofmap_sram_kib)]
-    h_bits = np.array([j.activation.bits for j in jobs], dtype=np.int64)
-    w_bits = np.array([j.weight.bits for j in jobs], dtype=np.int64)
-    sum_bits = np.int64(spec.accumulator_bits)
     here = steps.here.astype(bool)
+    if not here.any():
+        none = np.zeros_like(products)
+        return Carried(ifmap_writes=moved.ifmap_reads, psum_writes=none, psum_reads=none, traffic=moved)
+    halves = [size // 2 for size in designs.sram_bytes]
+    h_bits, w_bits = widths
+    sum_bits = np.int64(designs.spec.accumulator_bits)
     h_stays = here & (_bytes(steps.units, h_bits) <= halves[0])
     weight_stays = here & (_bytes(weights, w_bits) <= halves[1])
     c_leaves = here & (_bytes(steps.cell, sum_bits) > halves[2])

@@ -123,14 +123,17 @@ def fold_cycles(
     groups: npt.ArrayLike = 1,
     overlap_load: npt.ArrayLike = False,
     overlap_drain: npt.ArrayLike = False,
+    *,
+    grid: FoldGrid | None = None,
 ) -> IntArray:
     """Return the compute cycles of `groups` products m x n x k (default timing, see the module).
 
     `overlap_load` (ws, is) hides the load of the next fold behind the stream of the current one, so that the next
     stream starts after the longer of the two; the first load is exposed. `overlap_drain` (os) hides a drain behind
-    the stream of the next fold likewise; the last drain is exposed. Each is ignored by the other dataflows.
+    the stream of the next fold likewise; the last drain is exposed. Each is ignored by the other dataflows. `grid` is the
+    `fold_grid` of the same arguments, where the caller has it.
     """
-    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    grid = grid or fold_grid(dataflow, rows, cols, m, n, k)
     G, C = _int64(groups), _int64(cols)
     is_os = grid.dataflow == Dataflow.OS
     # Sum over the folds of r is col_folds x row_size (every column fold passes all rows once), and likewise of c.
@@ -181,12 +184,17 @@ def pe_cycles(
     grid = fold_grid(dataflow, rows, cols, m, n, k)
     pes = _int64(rows) * _int64(cols)
     streamed = _int64(groups) * grid.streamed
-    useful = streamed * grid.row_size * grid.col_size
+    useful = useful_slots(m, n, k, groups)
     return PeCycles(
         useful=useful,
         padding=streamed * grid.folds * pes - useful,
         fill_drain=(_int64(compute_cycles) - streamed * grid.folds) * pes,
     )
+
+
+def useful_slots(m: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike, groups: npt.ArrayLike = 1) -> IntArray:
+    """Return the PE x cycle slots in which a PE multiplies: one for each MAC of the sizes that are timed."""
+    return _int64(m) * _int64(n) * _int64(k) * _int64(groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,9 +53,14 @@ def sram_counts(
     n: npt.ArrayLike,
     k: npt.ArrayLike,
     groups: npt.ArrayLike = 1,
+    *,
+    grid: FoldGrid | None = None,
 ) -> SramCounts:
-    """Return SRAM words; in ws and is every row fold writes partial sums, and all but the first read the last ones."""
-    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    """Return SRAM words; in ws and is every row fold writes partial sums, and all but the first read the last ones.
+
+    `grid` is the `fold_grid` of the same arguments, where the caller has it.
+    """
+    grid = grid or fold_grid(dataflow, rows, cols, m, n, k)
     M, N, K, G = (np.asarray(size, dtype=np.int64) for size in (m, n, k, groups))
     is_os, is_ws, is_is = (grid.dataflow == flow for flow in Dataflow)
     psum_passes = np.where(is_os, 1, grid.row_folds)
@@ -127,6 +132,7 @@ def dram_traffic(
     ifmap_sram_bytes: npt.ArrayLike,
     filter_sram_bytes: npt.ArrayLike,
     ofmap_sram_bytes: npt.ArrayLike,
+    grid: FoldGrid | None = None,
 ) -> DramTraffic:
     """Return the DRAM traffic of `groups` products m x n x k (rules in the module's table).
 
@@ -134,9 +140,9 @@ def dram_traffic(
     their own width (bits), spilled partial sums travel at the accumulator's. Never below the compulsory traffic (each
     distinct word once), and never more with a larger SRAM. The fill is the first fold's stationary tile and the first
     streamed word of each port; it does not depend on the SRAMs, since a larger buffer need not be full before the
-    array starts.
+    array starts. `grid` is the `fold_grid` of the same arguments, where the caller has it.
     """
-    grid = fold_grid(dataflow, rows, cols, m, n, k)
+    grid = grid or fold_grid(dataflow, rows, cols, m, n, k)
     M, N, K, G, I = (np.asarray(size, dtype=np.int64) for size in (m, n, k, groups, ifmap_elements))  # noqa: E741
     a_bits, w_bits, y_bits, sum_bits = (
         np.asarray(width, dtype=np.int64) for width in (ifmap_bits, filter_bits, ofmap_bits, accumulator_bits)
@@ -217,10 +223,22 @@ def stall_cycles(traffic: DramTraffic, compute_cycles: npt.ArrayLike, bytes_per_
     bandwidth = np.asarray(bytes_per_cycle, dtype=np.float64)
     fill = traffic.fill_bytes / bandwidth
     rest = (traffic.total_bytes - traffic.fill_bytes) / bandwidth
-    stalls = np.ceil(fill + np.maximum(0.0, rest - np.asarray(compute_cycles, dtype=np.int64)))
-    if not (stalls < 2.0**63).all():
-        raise InputError(f"a DRAM bandwidth of {bandwidth.min()} bytes per cycle gives stalls beyond 64-bit integers")
-    result: IntArray = stalls.astype(np.int64)
+    return whole_cycles(fill + np.maximum(0.0, rest - np.asarray(compute_cycles, dtype=np.int64)), bandwidth)
+
+
+def whole_cycles(cycles: npt.NDArray[np.float64], bytes_per_cycle: npt.NDArray[np.float64]) -> IntArray:
+    """Return cycles of waiting for DRAM rounded up to whole ones.
+
+    Raises:
+        InputError: if they do not fit int64.
+
+    """
+    whole = np.ceil(cycles)
+    if not (whole < 2.0**63).all():
+        raise InputError(
+            f"a DRAM bandwidth of {bytes_per_cycle.min()} bytes per cycle gives stalls beyond 64-bit integers"
+        )
+    result: IntArray = whole.astype(np.int64)
     return result
 
 
