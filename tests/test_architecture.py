@@ -25,6 +25,10 @@ LIGHT_FACE = {
     "tables",
     "pareto",
     "comparison",
+    "dominance",
+    "fronts",
+    "hypervolumes",
+    "searching",
 }
 """Files of picojoule/ that are loaded before anybody knows whether torch is needed."""
 
