@@ -1,6 +1,7 @@
 """Training and accuracy: short, seeded, on one thread. The same seed gives the same weights on the same machine.
 
-Data are `models.data.Split`s. Left out: augmentation, checkpoints, several devices.
+Data are `models.data.Split`s. Inside `training_checkpoints.checkpoints` a training that was killed goes on where it was.
+Left out: augmentation, several devices.
 """
 
 import math
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from picojoule.models.data import Split
 from picojoule.sim.errors import InputError
+from picojoule.training_checkpoints import TrainingState, checkpoint_of
 
 Penalty = Callable[[], Tensor]
 OnEpoch = Callable[[Mapping[str, float]], None]
@@ -47,6 +49,7 @@ def train(
 
     Batches are drawn in an order that depends on `seed` only; torch's global random state is left as it was (dropout draws
     from a copy seeded with `seed`). `groups` are parameter groups for the optimiser (all parameters when not given).
+    `on_epoch` sees every epoch's model in eval mode; a training that resumes shows it the finished epochs again.
 
     Returns:
         One record per epoch: epoch, loss (mean over samples, penalty included), lr.
@@ -60,13 +63,27 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     images, labels = torch.tensor(split.images), torch.tensor(split.labels)  # copies: a split's arrays are read-only
     made = _optimizer(optimizer, list(groups) if groups else list(model.parameters()), lr, weight_decay)
+    settings = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "weight_decay": weight_decay}
+    settings |= {"sgd": optimizer == "sgd", "penalty": penalty is not None}
+    state = TrainingState(model=model, optimizer=made, generator=generator)
+    kept = checkpoint_of(state, split, settings, every_epoch=on_epoch is not None)
     starts = [group["lr"] for group in made.param_groups]
     batches = math.ceil(len(labels) / batch_size)
-    history = []
+    history: list[dict[str, float]] = []
+
+    def end_epoch(record: dict[str, float]) -> None:
+        if on_epoch is not None:
+            model.eval()
+            on_epoch(record)
+            model.train()
+
     model.train()
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for epoch in range(epochs):
+        for record in kept.finished() if kept else ():
+            history.append(record)
+            end_epoch(record)
+        for epoch in range(len(history), epochs):
             order = torch.randperm(len(labels), generator=generator)
             total = 0.0
             for i, chosen in enumerate(torch.split(order, batch_size)):
@@ -88,10 +105,9 @@ def train(
                 )
             record = {"epoch": float(epoch + 1), "loss": total / len(labels), "lr": made.param_groups[0]["lr"]}
             history.append(record)
-            if on_epoch is not None:
-                model.eval()
-                on_epoch(record)
-                model.train()
+            if kept:
+                kept.write(history)  # before `on_epoch`, which a resumed training calls again
+            end_epoch(record)
     model.eval()
     return tuple(history)
 

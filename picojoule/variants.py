@@ -7,24 +7,20 @@ different processes.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from picojoule.accuracy import measure
-from picojoule.compress import load_method
-from picojoule.compress.plan import Plan, apply_plan, read_plan
+from picojoule.compress.plan import Plan, read_plan
 from picojoule.compressing import load_compressed, save_weights
 from picojoule.models.data import Dataset, load
-from picojoule.networks import TorchNetwork, load_torch, network_of, prepared
-from picojoule.signals import marginal
+from picojoule.networks import TorchNetwork, load_torch
 from picojoule.sim.errors import PicojouleError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.hardware import load_hardware
-from picojoule.sim.specs import parse_spec
 from picojoule.store import result_key
+from picojoule.studies.trial_network import PLAN, WEIGHTS, apply_method, priced_form
 from picojoule.training import train
 
 
@@ -90,9 +86,9 @@ def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[st
         return done
     made, plan = _model(recipe, variant, folder, data)
     own = folder / variant.name
-    save_weights(made.module, own / "model.safetensors")
-    plan.save(own / "plan.yaml")
-    network = prepared(apply_plan(network_of(made, fold=False), plan))
+    save_weights(made.module, own / WEIGHTS)
+    plan.save(own / PLAN)
+    network = priced_form(made, plan)
     rows = []
     for target in recipe.targets:
         accelerator = load_hardware(target)
@@ -137,15 +133,13 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
     made = load_torch(recipe.network, sample_shape=sample, classes=len(data.class_names), seed=recipe.seed)
     if variant.parent is None:
         train(made.module, data.train, epochs=recipe.epochs, lr=recipe.lr, seed=recipe.seed, weight_decay=1e-4)
-        return _trained(made, made.module), Plan(layers={})
+        return replace(made, weights="trained"), Plan(layers={})
     parent = folder / variant.parent.name
-    if not (parent / "plan.yaml").is_file():
+    if not (parent / PLAN).is_file():
         raise PicojouleError(f"variant {variant.name} starts from {variant.parent.name}, which is not made yet")
-    before = read_plan(parent / "plan.yaml")
-    start = load_compressed(made, before, parent / "model.safetensors")
+    before = read_plan(parent / PLAN)
+    start = load_compressed(made, before, parent / WEIGHTS)
     if variant.bits is None:
-        accelerator = load_hardware(recipe.prune_for)
-        signal = marginal(network_of(start, fold=False), accelerator)
         settings = {
             "budget": variant.energy,
             "epochs": recipe.sparse_epochs,
@@ -155,7 +149,6 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
         }
         name = "slimming"
     else:
-        signal = None
         settings = {
             "weight_bits": variant.bits,
             "activation_bits": variant.bits,
@@ -164,11 +157,4 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
             "seed": recipe.seed,
         }
         name = "lsq"
-    method = load_method(name)
-    config = parse_spec(method.config_type, settings, f"method {name}")
-    module, artifact = method.fit(start.module, data, signal, config)
-    return _trained(made, module), before.merged(artifact.plan)
-
-
-def _trained(made: TorchNetwork, module: torch.nn.Module) -> TorchNetwork:
-    return TorchNetwork(name=made.name, module=module, inputs=made.inputs, weights="trained")
+    return apply_method(start, before, name, settings, data, load_hardware(recipe.prune_for))
