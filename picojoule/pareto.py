@@ -1,16 +1,22 @@
-"""Which points nothing else beats: non-dominated sets of runs, as tables and as a figure."""
+"""Which points nothing else beats: non-dominated sets of runs and studies, as tables and as a figure.
+
+Runs, tables and studies that measure accuracy are points of accuracy against one cost. Studies that do not are compared by
+their own objectives (`pareto_studies.py`).
+"""
 
 import csv
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from picojoule.figures_axes import shown_as
+from picojoule.fronts import non_dominated
 from picojoule.sim.errors import InputError, nearest
 from picojoule.sim.files import read_bounded, write_atomic
 from picojoule.sim.report import rows_to_csv
@@ -19,48 +25,77 @@ from picojoule.sim.report_plots import new_axes, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from picojoule.studies.results import StudyResult
+
 _LIMIT_BYTES = 32 << 20
 _LIMIT_POINTS = 100_000
-_AXES = {  # total: label and factor from its own unit
-    "energy_pj": ("energy, µJ", 1e-6),
-    "energy_pj_per_sample": ("energy per sample, µJ", 1e-6),
-    "latency_s": ("latency, ms", 1e3),
-    "interval_s": ("time between results, ms", 1e3),
-    "area_mm2": ("area, mm²", 1.0),
-}
+_COST = "energy_pj_per_sample"
 
 
-def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which rows of `costs` [points, objectives], all to be small, no other row dominates.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Points of one kind as rows with `on_front`; `save` writes pareto.csv and figures; `note` says what was left out."""
 
-    A row dominates another if it is nowhere worse and somewhere better; equal rows do not dominate each other. A row with a
-    NaN is never on the front.
+    rows: Sequence[Mapping[str, Any]]
+    save: Callable[[Path], None]
+    note: str = ""
+
+
+def compare_points(sources: Sequence[Path], x: str | None = None) -> Compared:
+    """Return what nothing else beats among runs, CSV tables and studies.
+
+    x: the total to make small against accuracy; by default energy per sample, or what a study minimizes first. Studies
+    without accuracy as an objective are compared by their own objectives, and take no x. `save` also draws the attainment
+    surfaces of two or more studies that share two objectives.
+
+    Raises:
+        InputError: as `collect_points`, and for studies of different objectives; InfeasibleError for a study that met no limit.
+
     """
-    values = np.asarray(costs, dtype=np.float64)
-    keep: NDArray[np.bool_] = np.zeros(len(values), dtype=np.bool_)
-    usable = np.flatnonzero(~np.isnan(values).any(axis=1))
-    points, inverse = np.unique(values[usable], axis=0, return_inverse=True)  # sorted: nothing is beaten by a later one
-    keep[usable] = _best_of_sorted(points)[inverse.reshape(-1)]
-    return keep
+    from picojoule.pareto_studies import compare_studies, save_attainment
+
+    studies = {path: _study(path) for path in sources if is_study(path)}
+    if (
+        studies
+        and len(studies) == len(set(sources))
+        and not all("accuracy" in s.spec.objectives for s in studies.values())
+    ):
+        if x is not None:
+            raise InputError(
+                "--x is for accuracy against one cost; these studies are compared by their own objectives: leave it out"
+            )
+        return compare_studies(list(studies.values()))
+    if x is None:
+        cheap = [m for s in studies.values() for m, sense in s.spec.objectives.items() if sense == "min"]
+        x = _COST if _COST in cheap or not cheap or len(studies) < len(sources) else cheap[0]
+    points = collect_points(sources, x)
+
+    def save_all(folder: Path) -> None:
+        save_front(points, x, folder)
+        save_attainment(list(studies.values()), folder)
+
+    return Compared(rows=front_rows(points, x), save=save_all)
 
 
-def _best_of_sorted(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which of different rows, sorted by their first column, no other row dominates."""
-    best = np.zeros(len(points), dtype=np.bool_)
-    if points.shape[1] == 2:  # one sweep: a row stays if it is better in the second column than all rows before it
-        second = points[:, 1]
-        best[:1] = True
-        best[1:] = second[1:] < np.minimum.accumulate(second)[:-1]
-        return best
-    left = np.arange(len(points))
-    while left.size:  # fronts are short, so each round drops most of what is left
-        best[left[0]] = True
-        left = left[(points[left] < points[left[0]]).any(axis=1)]
-    return best
+def is_study(path: Path) -> bool:
+    """Return whether a path is the folder of a study."""
+    return (path / "study.yaml").is_file()
+
+
+def _study(path: Path) -> "StudyResult":
+    from picojoule.figures_trials import why_empty
+    from picojoule.studies.results import read_study
+
+    result = read_study(path)
+    if (reason := why_empty(result)) is not None:
+        raise reason
+    return result
 
 
 def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
-    """Return points {run, target, accuracy, x} from run folders (report.json) and CSV tables such as the demo's.
+    """Return points {run, target, accuracy, x} from runs (report.json), CSV tables such as the demo's, and studies.
+
+    Of a study, those trials are points that were fully measured and are within its limits.
 
     Raises:
         InputError: for a missing or torn file, an unknown total, or a run without accuracy.
@@ -72,6 +107,8 @@ def collect_points(runs: Sequence[Path], x: str) -> list[dict[str, Any]]:
             points.extend(_from_table(path, x))
         elif (path / "results.csv").is_file():
             points.extend(_from_table(path / "results.csv", x))
+        elif is_study(path):
+            points.extend(_from_study(path, x))
         else:
             points.append(_from_report(path, x))
     if not points:
@@ -95,6 +132,29 @@ def _from_report(folder: Path, x: str) -> dict[str, Any]:
     if reached is None:
         raise InputError(f"{path}: holds no accuracy; run `evaluate` with --accuracy --data")
     return {"run": folder.name, "target": name, "accuracy": reached, x: _number(totals, x, str(path))}
+
+
+def _from_study(path: Path, x: str) -> list[dict[str, Any]]:
+    from picojoule.figures_trials import name_of, numeric_column, sort_trials, target_of
+
+    result = _study(path)
+    if "accuracy" not in result.columns:
+        raise InputError(
+            f"{path}: the study does not measure accuracy; give it alone, or with studies of the same objectives"
+        )
+    rows = np.flatnonzero(sort_trials(result).counted)
+    if len(rows) > _LIMIT_POINTS:
+        raise InputError(f"{path}: holds more than {_LIMIT_POINTS} points; give its pareto.csv")
+    columns = (result.columns["number"], numeric_column(result, "accuracy"), numeric_column(result, x))
+    points = []
+    for number, accuracy, cost in zip(*(column[rows].tolist() for column in columns), strict=True):
+        run = f"{name_of(result)}/{number:05d}"
+        where = f"{path}: trial {number}"
+        values = {"accuracy": accuracy, x: cost}
+        points.append(
+            {"run": run, "target": target_of(result)} | {key: _number(values, key, where) for key in ("accuracy", x)}
+        )
+    return points
 
 
 def _from_table(path: Path, x: str) -> list[dict[str, Any]]:
@@ -155,7 +215,7 @@ def plot_front(
     `names` writes each front point's run beside it. A point's `interval` (low, high) is drawn as a thin bar.
     """
     axes = axes or new_axes(8, 5.5)
-    label, factor = _AXES.get(x, (x.replace("_", " "), 1.0))
+    label, factor = shown_as(x).label, shown_as(x).factor
     kept = front_of(points, x)
     targets = list(dict.fromkeys(p["target"] for p in points))
     for number, name in enumerate(targets):

@@ -176,11 +176,9 @@ class Report:
         """Return the wide per-layer table as CSV."""
         return rows_to_csv(self.layer_rows())
 
-    def save(self, folder: str | Path) -> Path:
-        """Write report.json, layers.csv, components.csv, provenance.json, config.resolved.yaml and the two figures."""
+    def save(self, folder: str | Path, *, figures: bool = True) -> Path:
+        """Write report.json, layers.csv, components.csv, provenance.json, config.resolved.yaml and, with `figures`, two PNG."""
         import yaml
-
-        from picojoule.sim.report_plots import save_figures
 
         target = Path(folder)
         write_atomic(target / "report.json", self.to_json())
@@ -188,7 +186,10 @@ class Report:
         write_atomic(target / "components.csv", rows_to_csv(self.component_rows()))
         write_atomic(target / "provenance.json", json.dumps(dict(self.provenance), indent=1, allow_nan=False))
         write_atomic(target / "config.resolved.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
-        save_figures(self, target)
+        if figures:
+            from picojoule.sim.report_plots import save_figures
+
+            save_figures(self, target)
         return target
 
     def plot_energy(self, axes: "Axes | None" = None) -> "Axes":
