@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from picojoule.api import evaluate, export, hardware_twin, load, penalty, run, sweep, trace
     from picojoule.inspecting import inspect
+    from picojoule.searching import search
     from picojoule.sim.errors import InfeasibleError, InputError, PicojouleError, UnsupportedError
     from picojoule.sim.ir import Network
     from picojoule.sim.report import Report
+    from picojoule.studies.results import StudyResult, read_study
 
 __all__ = [
     "evaluate",
@@ -23,11 +25,14 @@ __all__ = [
     "inspect",
     "load",
     "penalty",
+    "read_study",
     "run",
+    "search",
     "sweep",
     "trace",
     "Network",
     "Report",
+    "StudyResult",
     "InfeasibleError",
     "InputError",
     "PicojouleError",
@@ -42,6 +47,8 @@ _HOMES = {
     "inspect": "picojoule.inspecting",
     "Network": "picojoule.sim.ir",
     "Report": "picojoule.sim.report",
+    "search": "picojoule.searching",
+    **dict.fromkeys(("StudyResult", "read_study"), "picojoule.studies.results"),
 }
 
 

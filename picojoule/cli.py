@@ -297,19 +297,64 @@ def pareto(
         list[Path], typer.Argument(help="Folders made with --out, or CSV tables of points.", metavar="RUN_OR_STUDY...")
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pareto.csv and pareto.png.")] = None,
-    x: Annotated[str, typer.Option("--x", help="Total to make small.")] = "energy_pj_per_sample",
+    x: Annotated[
+        str | None, typer.Option("--x", help="Total to make small.", show_default="energy_pj_per_sample")
+    ] = None,
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
-    """Show which runs nothing else beats in both cost and accuracy."""
-    from picojoule.pareto import collect_points, front_rows, save_front
+    """Show which runs nothing else beats in cost and accuracy, or which trials of studies in their objectives."""
+    from picojoule.pareto import compare_points
 
     _check_folder(out)
-    points = collect_points(runs, x)
-    rows = front_rows(points, x)
+    found = compare_points(runs, x)
+    if found.note:
+        _say(found.note)
     if out is not None:
-        save_front(points, x, out)
+        found.save(out)
         _say(f"saved to {out}")
-    _list(rows, format_)
+    _list(found.rows, format_)
+
+
+@app.command()
+def search(
+    study: Annotated[Path, typer.Argument(help="What is searched, for what, and how.", metavar="STUDY.yaml")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study: trials, front, figures.")],
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Instead of the study's own number.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; the result does not depend on it.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Dask cluster that runs the trials.", metavar="tcp://HOST:PORT")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in the folder.")] = False,
+    format_: ListFormatOption = ListFormat.TABLE,
+) -> None:
+    """Search hardware and compression together; what is found is kept as it comes, and --resume goes on after any stop."""
+    from picojoule.searching import SearchRequest, run_search, shown_front, summary_of
+
+    _check_folder(out)
+    request = SearchRequest(study=study, out=out, trials=trials, jobs=jobs, scheduler=scheduler, resume=resume)
+    with _aside():
+        found = run_search(request, say=_say)
+    if format_ is ListFormat.JSON:
+        _write(json.dumps(summary_of(found) | {"points": list(found.front)}, indent=1, allow_nan=False))
+        return
+    from picojoule.tables import objects_table
+
+    _show(objects_table(shown_front(found), title=f"front of {found.spec.network} on {found.spec.hardware}"))
+    _show(f"{len(found.front)} of {len(found)} trials on the front; tables and figures: {out}")
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="Folder made by `evaluate --out` or `search --out`.", metavar="RUN_OR_STUDY")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.", metavar="report.html")],
+) -> None:
+    """Write a run or a study as one HTML page that needs no network."""
+    from picojoule.page import write_page
+
+    write_page(source, out)
+    _say(f"wrote {out} ({out.stat().st_size:,} bytes)")
 
 
 @app.command()

@@ -21,6 +21,11 @@ def source_digest() -> str:
     return found.hexdigest()
 
 
+def package_identity() -> dict[str, str]:
+    """Return what of this installation results depend on: the package's version and a digest of its sources."""
+    return {"picojoule": version("picojoule"), "sources": source_digest()[:16]}
+
+
 def result_key(config: Mapping[str, Any], data_digest: str) -> str:
     """Return the key of a result: its configuration, the data, the package's version and sources (16 hex digits)."""
     text = json.dumps(

@@ -168,8 +168,12 @@ def _sentence(error: ValidationError, model: type[BaseModel], data: Any) -> str:
     if isinstance(came, float) and not math.isfinite(came):
         return f"{key} must be a finite number, got {came}{rest}"
     message = first["msg"].removeprefix("Value error, ")
+    if message != first["msg"] and isinstance(came, Mapping | list | tuple):
+        return (f"{key}: " if path else "") + f"{message}{rest}"
     rule = message.replace("Input should be", "must be").replace("less than or equal to", "at most")
     rule = rule.replace("greater than or equal to", "at least")
+    if not path and not rule.startswith("must"):
+        return f"{rule}{rest}"
     rule = rule if rule.startswith("must") else f"is refused: {rule[:1].lower()}{rule[1:]}"
     shown = repr(came) if isinstance(came, str | int | float | bool | None) else type(came).__name__
     return f"{key} {rule}" + ("" if ", got " in rule else f", got {shown}") + rest

@@ -1,0 +1,1 @@
+"""Studies: searches over hardware and compression that survive a crash, kept in a folder."""

@@ -1,0 +1,255 @@
+"""Runs a study: asks for a batch, runs it, writes each result as it comes, tells the batch, until the trials are done.
+
+Trials go through two looks when they train: all of a batch train `proxy_epochs`, then the best share trains `epochs`. What
+is told is the last look; trials that stay proxies are marked so and never stand on the front.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from picojoule.fronts import crowding_distance, non_domination_ranks
+from picojoule.sim.errors import InputError
+from picojoule.studies.pricing import BatchPricing
+from picojoule.studies.proposals import Proposals
+from picojoule.studies.results import violated_text, violations
+from picojoule.studies.space import Parameter, point_of
+from picojoule.studies.spec import Scalar, StudySpec
+from picojoule.studies.storage import StoredTrial, TrialStore
+from picojoule.studies.tasks import Unwritable, attempt_trial
+from picojoule.studies.trial import TrialOutcome, TrialTask
+from picojoule.studies.workers import Workers
+
+Values = Mapping[str, Scalar]
+Outcome = Mapping[str, Any]
+
+
+class Watcher(Protocol):
+    """Is told how a study goes on."""
+
+    def trial_done(self, number: int, outcome: Outcome) -> None:
+        """Take note of a trial's final outcome."""
+        ...
+
+    def looked(self, number: int) -> None:
+        """Take note of a trial's first look."""
+        ...
+
+    def batch_done(self, driver: "Driver") -> None:
+        """Take note of a batch that is told; the tables may be written."""
+        ...
+
+
+@dataclass
+class Driver:
+    """The state of a running study: what was proposed and what came of it, by trial number."""
+
+    spec: StudySpec
+    parameters: tuple[Parameter, ...]
+    proposals: Proposals
+    workers: Workers
+    watcher: Watcher
+    store: TrialStore | None = None
+    folder: Path | None = None
+    base: str | None = None
+    pricing: BatchPricing | None = None
+    check_unchanged: Callable[[], None] = lambda: None
+    values: list[dict[str, Scalar]] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    told: int = 0
+    _first_with: dict[str, int] = field(default_factory=dict)
+
+    def run(self, trials: int) -> None:
+        """Run until there are `trials` trials (or the grid ends); on resume what is stored is taken as it is.
+
+        Raises:
+            InputError: if the storage cannot be written, holds other trials than the sampler proposes, or the study changed.
+
+        """
+        stored = self.store.read() if self.store is not None else []
+        trials = min(trials, self.proposals.most or trials)
+        trials = max(trials, len(stored))
+        batch = 0
+        while self.told < trials:
+            self.check_unchanged()
+            count = min(self.spec.batch_size, trials - self.told)
+            self._batch(batch, count, stored[self.told : self.told + count])
+            batch += 1
+            self.watcher.batch_done(self)
+
+    def _batch(self, batch: int, count: int, stored: Sequence[StoredTrial]) -> None:
+        start = self.told
+        proposed = self.proposals.ask(batch, count)
+        self._compare(proposed, stored)
+        numbers = range(start, start + count)
+        for trial in stored:
+            if trial.outcome is not None:
+                self.outcomes[trial.number] = trial.outcome
+        for number, values in zip(numbers, proposed, strict=True):
+            if self.store is not None and number >= start + len(stored):
+                self.store.begin(number, values)
+            self.values.append(values)
+        self._run(numbers)
+        self.proposals.tell([self._told(self.outcomes[n]) for n in numbers])
+        self.told += count
+
+    def _compare(self, proposed: Sequence[Values], stored: Sequence[StoredTrial]) -> None:
+        for values, trial in zip(proposed, stored, strict=False):
+            if any(values[key] != trial.values.get(key) for key in values):
+                raise InputError(
+                    f"trial {trial.number} of the stored study has other parameters than the sampler now proposes "
+                    f"({json.dumps(dict(trial.values))}, now {json.dumps(dict(values))}): it was begun with another version of "
+                    "optuna, or edited; install the version it was begun with, or begin a new study"
+                )
+
+    def _run(self, numbers: Sequence[int]) -> None:
+        """Give every trial of a batch its final outcome; a trial with the parameters of an earlier one takes its outcome."""
+        same: dict[int, int] = {}
+        for number in numbers:
+            key = json.dumps(self.values[number], sort_keys=True)
+            first = self._first_with.setdefault(key, number)
+            if first != number:
+                same[number] = first
+        fresh = [n for n in numbers if n not in same]
+        if self.pricing is not None:
+            self._price(fresh)
+        elif self._staged:
+            self._train_in_two_looks(fresh)
+        else:
+            self._finish_all({n: self.task(n, "full") for n in fresh if n not in self.outcomes})
+        for number, first in same.items():
+            if number not in self.outcomes:
+                earlier = self.outcomes[first]
+                self._finish(number, {**earlier, "message": earlier["message"] or f"as trial {first}"})
+
+    def _price(self, fresh: Sequence[int]) -> None:
+        assert self.pricing is not None
+        if all(n in self.outcomes for n in fresh):
+            return
+        # All of the batch in one call, whatever is stored already: sums must not depend on what is priced beside them.
+        for number, outcome in zip(fresh, self.pricing([self.values[n] for n in fresh]), strict=True):
+            if number not in self.outcomes:
+                self._finish(number, outcome)
+
+    @property
+    def _staged(self) -> bool:
+        t = self.spec.training
+        return self.spec.compresses and t.proxy_epochs < t.epochs and t.promote < 1
+
+    def _train_in_two_looks(self, fresh: Sequence[int]) -> None:
+        proxies: dict[int, Outcome] = {
+            n: self.outcomes[n].get("proxy") or self.outcomes[n] for n in fresh if n in self.outcomes
+        }
+        tasks = {n: self.task(n, "proxy") for n in fresh if n not in proxies}
+
+        def looked(number: int, outcome: Outcome) -> None:
+            proxies[number] = outcome
+            self.watcher.looked(number)
+
+        self._run_tasks(tasks, looked)
+        promoted = promote(self.spec, {n: proxies[n] for n in fresh})
+        for number in fresh:
+            if number not in promoted and number not in self.outcomes:
+                self._finish(number, proxies[number])
+        todo = {n: self.task(n, "full") for n in promoted if n not in self.outcomes}
+        self._run_tasks(todo, lambda n, outcome: self._finish(n, {**outcome, "proxy": {**proxies[n]}}))
+
+    def _finish_all(self, tasks: Mapping[int, TrialTask]) -> None:
+        self._run_tasks(tasks, self._finish)
+
+    def _run_tasks(self, tasks: Mapping[int, TrialTask], done: Callable[[int, Outcome], None]) -> None:
+        waiting = list(tasks.items())
+        running = 0
+        while waiting or running:
+            while waiting and running < self.workers.slots:
+                number, task = waiting.pop(0)
+                self.workers.submit(number, attempt_trial, task)
+                running += 1
+            for finished in self.workers.finished(None):
+                running -= 1
+                if finished.problem is not None:
+                    task = tasks[finished.key]
+                    made = failed_outcome(task.fidelity, finished.problem)
+                elif isinstance(finished.result, Unwritable):
+                    raise InputError(f"{finished.result.message}; finished trials are kept, go on with --resume")
+                else:
+                    assert isinstance(finished.result, TrialOutcome)
+                    made = plain_outcome(finished.result)
+                done(finished.key, made)
+
+    def _finish(self, number: int, outcome: Outcome) -> None:
+        values, limits = self._told(outcome)
+        if self.store is not None:
+            self.store.finish(number, outcome, None if values is None else list(values), limits)
+        self.outcomes[number] = outcome
+        self.watcher.trial_done(number, outcome)
+
+    def _told(self, outcome: Outcome) -> tuple[list[float] | None, dict[str, float]]:
+        if outcome["state"] != "complete":
+            return None, {}
+        return [outcome["values"][m] for m in self.spec.objectives], violations(self.spec, outcome["values"])
+
+    def task(self, number: int, fidelity: str) -> TrialTask:
+        """Return a trial as a worker gets it."""
+        point, spec = point_of(self.values[number]), self.spec
+        keep = self.folder is not None and (spec.compresses or spec.measures_accuracy)
+        return TrialTask(
+            number=number,
+            network=spec.network,
+            weights=spec.weights,
+            data=spec.data,
+            hardware=spec.hardware,
+            hardware_keys=point.hardware,
+            methods=point.methods,
+            metrics=spec.metrics,
+            epochs=spec.training.epochs if fidelity == "full" else spec.training.proxy_epochs,
+            fidelity=fidelity,
+            limits=spec.limits,
+            folder=str(trial_folder(self.folder, number) / fidelity) if keep and self.folder is not None else None,
+            base=self.base,
+            batch=spec.batch,
+            seed=spec.seed,
+        )
+
+
+def promote(spec: StudySpec, proxies: Mapping[int, Outcome]) -> list[int]:
+    """Return the trials of a batch that train fully: the best by non-domination, then by crowding, then by number.
+
+    Failed trials and those that break a limit are left out; at least one of the others goes on.
+    """
+    able = [n for n, o in proxies.items() if o["state"] == "complete" and not violated_text(spec, o["values"])]
+    if not able:
+        return []
+    signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
+    costs = np.array([[s * proxies[n]["values"][m] for s, m in zip(signs, spec.objectives, strict=True)] for n in able])
+    ranks = non_domination_ranks(costs)
+    crowding = crowding_distance(costs, ranks)
+    order = sorted(range(len(able)), key=lambda i: (int(ranks[i]), -float(crowding[i]), able[i]))
+    quota = max(1, int(np.ceil(spec.training.promote * len(proxies) - 1e-9)))
+    return sorted(able[i] for i in order[:quota])
+
+
+def plain_outcome(outcome: TrialOutcome) -> dict[str, Any]:
+    """Return an outcome as it is stored: plain values."""
+    return {
+        "state": outcome.state,
+        "fidelity": outcome.fidelity,
+        "values": dict(outcome.values),
+        "details": dict(outcome.details),
+        "bill": dict(outcome.bill),
+        "message": outcome.message,
+    }
+
+
+def failed_outcome(fidelity: str, message: str) -> dict[str, Any]:
+    """Return the outcome of a trial that could not be run to its end."""
+    return {"state": "failed", "fidelity": fidelity, "values": {}, "details": {}, "bill": {}, "message": message}
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Return where a trial keeps what it makes."""
+    return folder / "trials" / f"{number:05d}"

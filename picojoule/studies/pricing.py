@@ -1,0 +1,87 @@
+"""Prices a batch of hardware-only trials in one call, where the accelerator can price many designs at once."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from picojoule.sim.designs import DesignTotals, price_designs
+from picojoule.sim.hardware import load_hardware
+from picojoule.sim.ir import Network
+from picojoule.sim.protocol import Accelerator
+from picojoule.sim.report import Report
+from picojoule.studies.space import point_of
+from picojoule.studies.spec import Scalar, StudySpec
+from picojoule.studies.trial_network import Source, plain_network
+
+MOST_COMPARED = 500
+"""Designs whose costs are compared under sampled constants."""
+
+
+def study_network(spec: StudySpec) -> Network:
+    """Return the network of a hardware-only study, built for the data's shape where data are named."""
+    return plain_network(Source(network=spec.network, weights=spec.weights, data=spec.data, seed=spec.seed))
+
+
+class BatchPricing:
+    """Prices the trials of a batch; a design that cannot hold the network becomes an infeasible trial."""
+
+    def __init__(self, spec: StudySpec, network: Network, accelerator: Accelerator) -> None:
+        self._spec, self._network, self._accelerator = spec, network, accelerator
+
+    def totals(self, keys: Mapping[str, NDArray[Any]]) -> DesignTotals:
+        """Return the totals of designs, an array per hardware key of the space (without `hardware.`)."""
+        return price_designs(self._accelerator, self._network, keys, batch=self._spec.batch)
+
+    def __call__(self, batch: Sequence[Mapping[str, Scalar]]) -> list[dict[str, Any]]:
+        """Return an outcome per trial."""
+        points = [point_of(values).hardware for values in batch]
+        if not points:
+            return []
+        keys = {name: as_array([p[name] for p in points]) for name in points[0]}
+        made = self.totals(keys)
+        outcomes = []
+        for i in range(len(points)):
+            values = {m: float(made.totals[m][i]) for m in self._spec.metrics}
+            outcomes.append(self._outcome(values, str(made.infeasible[i])))
+        return outcomes
+
+    def bills(self, designs: Sequence[Mapping[str, Scalar]]) -> list[dict[str, float]]:
+        """Return the energy per sample of designs by technology constant; none for more than can be compared."""
+        if len(designs) > MOST_COMPARED:
+            return [{} for _ in designs]
+        return [
+            {k: v / self._spec.batch for k, v in self.report(values).energy_by_constant().items()} for values in designs
+        ]
+
+    def report(self, values: Mapping[str, Scalar]) -> Report:
+        """Return the full report of a design."""
+        accelerator = load_hardware(self._spec.hardware, point_of(values).hardware)
+        return accelerator.evaluate(self._network, batch=self._spec.batch, seed=self._spec.seed)
+
+    def _outcome(self, values: dict[str, float], infeasible: str) -> dict[str, Any]:
+        state, message = ("infeasible", infeasible) if infeasible else ("complete", "")
+        bad = [m for m, v in values.items() if not math.isfinite(v)]
+        if bad and not infeasible:
+            state, message = "failed", f"{bad[0]} is {values[bad[0]]}: this hardware gives no such number"
+        return {
+            "state": state,
+            "fidelity": "price" if state == "complete" else "",
+            "values": values if state == "complete" else {},
+            "details": {},
+            "bill": {},
+            "message": message,
+        }
+
+
+def as_array(values: Sequence[Scalar]) -> NDArray[Any]:
+    """Return values as an array that keeps them as they are: numbers as numbers of one kind, all else as objects."""
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        return np.array(values, dtype=np.int64)
+    if all(isinstance(v, float) for v in values):
+        return np.array(values, dtype=np.float64)
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
