@@ -167,6 +167,7 @@ def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequ
                 workers.check_folder_visible(folder)
             driver.base = _base(spec, folder, workers, bar.note)
             driver.run(spec.trials)
+            driver.last_look(bar.note)
             columns = keeper.columns(driver)
             details = front_details(driver, columns, workers, bar.note)
             shares = non_dominated_shares(spec, columns, _bills(driver, columns, pricing))
@@ -309,17 +310,19 @@ def shown_front(made: StudyResult) -> list[dict[str, Any]]:
     from picojoule.studies.progress import scale_of, words
 
     rows: list[dict[str, Any]] = []
+    last = [key.rpartition(".")[2] for key in made.spec.space]
+    short = {key: name if last.count(name) == 1 else key for key, name in zip(made.spec.space, last, strict=True)}
     step = max(1, math.ceil(len(made.front) / _SHOWN_ROWS))
     for row in (r for i, r in enumerate(made.front) if i % step == 0 or r["knee"]):
         line: dict[str, Any] = {"trial": row["number"]}
-        line |= {key.partition(".")[2]: row[key] for key in made.spec.space}
+        line |= {short[key]: row[key] for key in made.spec.space}
         for metric in made.spec.metrics:
             factor, unit = scale_of(metric)
-            line[", ".join(filter(None, (words(metric), unit)))] = f"{row[metric] * factor:.4g}"
+            line[f"{words(metric).removesuffix(' per sample')} {unit}".rstrip()] = f"{row[metric] * factor:.4g}"
         if row.get("accuracy_test") is not None:
-            line["test accuracy"] = f"{row['accuracy_test']:.1%}"
+            line["test %"] = f"{row['accuracy_test'] * 100:.4g}"
         if row.get("p_non_dominated") is not None:
-            line["P(front)"] = f"{row['p_non_dominated']:.2f}"
+            line["P"] = f"{row['p_non_dominated']:.2f}"
         line["knee"] = "knee" if row["knee"] else ""
         rows.append(line)
     return rows

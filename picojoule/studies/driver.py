@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from picojoule.fronts import crowding_distance, non_domination_ranks
 from picojoule.sim.errors import InputError
@@ -80,6 +81,37 @@ class Driver:
             self._batch(batch, count, stored[self.told : self.told + count])
             batch += 1
             self.watcher.batch_done(self)
+
+    def last_look(self, note: Callable[[str], None]) -> None:
+        """Train fully the proxies that no point of the front beats, at most the share `promote` of all trials.
+
+        A batch promotes its best only, so a good proxy may stay behind in a good batch. The sampler does not hear of this
+        look: it comes after all batches.
+        """
+        if not self._staged:
+            return
+        kept = self.store.attributes() if self.store is not None else {}
+        chosen = survivors(self.spec, {n: self.outcomes[n] for n in self._first_with.values()})
+        known = {n: kept[_look_of(n)] for n in self.outcomes if _look_of(n) in kept}
+        tasks = {n: self.task(n, "full") for n in chosen if n not in known}
+        if tasks:
+            note(f"a last look at {len(tasks)} proxies that no point of the front beats")
+        for number, outcome in known.items():
+            self._improve(number, outcome)
+        self._run_tasks(tasks, self._look)
+
+    def _look(self, number: int, outcome: Outcome) -> None:
+        if self.store is not None:
+            self.store.set_attribute(_look_of(number), outcome)
+        self._improve(number, outcome)
+
+    def _improve(self, number: int, outcome: Outcome) -> None:
+        """Take a fuller outcome for a trial and for all with the same parameters."""
+        same = json.dumps(self.values[number], sort_keys=True)
+        for other, values in enumerate(self.values):
+            if json.dumps(values, sort_keys=True) == same:
+                message = outcome["message"] or ("" if other == number else f"as trial {number}")
+                self.outcomes[other] = {**outcome, "message": message}
 
     def _batch(self, batch: int, count: int, stored: Sequence[StoredTrial]) -> None:
         start = self.told
@@ -216,10 +248,11 @@ class Driver:
         )
 
 
-def promote(spec: StudySpec, proxies: Mapping[int, Outcome]) -> list[int]:
+def promote(spec: StudySpec, proxies: Mapping[int, Outcome], *, of: int | None = None) -> list[int]:
     """Return the trials of a batch that train fully: the best by non-domination, then by crowding, then by number.
 
-    Failed trials and those that break a limit are left out; at least one of the others goes on.
+    As many as the study's share of `of` (None: of the batch), at least one. Failed trials and those that break a limit are
+    left out.
     """
     able = [n for n, o in proxies.items() if o["state"] == "complete" and not violated_text(spec, o["values"])]
     if not able:
@@ -229,8 +262,32 @@ def promote(spec: StudySpec, proxies: Mapping[int, Outcome]) -> list[int]:
     ranks = non_domination_ranks(costs)
     crowding = crowding_distance(costs, ranks)
     order = sorted(range(len(able)), key=lambda i: (int(ranks[i]), -float(crowding[i]), able[i]))
-    quota = max(1, int(np.ceil(spec.training.promote * len(proxies) - 1e-9)))
+    quota = max(1, int(np.ceil(spec.training.promote * (len(proxies) if of is None else of) - 1e-9)))
     return sorted(able[i] for i in order[:quota])
+
+
+def survivors(spec: StudySpec, outcomes: Mapping[int, Outcome]) -> list[int]:
+    """Return the proxies that no fully trained trial beats, at most the share `promote` of all, the best by rank."""
+    able = {n: o for n, o in outcomes.items() if o["state"] == "complete" and not violated_text(spec, o["values"])}
+    full = [n for n, o in able.items() if o["fidelity"] == "full"]
+    proxies = [n for n, o in able.items() if o["fidelity"] == "proxy"]
+    signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
+
+    def costs(numbers: Sequence[int]) -> NDArray[np.float64]:
+        rows = [[s * able[n]["values"][m] for s, m in zip(signs, spec.objectives, strict=True)] for n in numbers]
+        return np.array(rows, dtype=np.float64).reshape(len(numbers), len(signs))
+
+    front = costs(full)
+    unbeaten = []
+    for number, row in zip(proxies, costs(proxies), strict=True):
+        beaten = (front <= row).all(axis=1) & (front < row).any(axis=1)
+        if not beaten.any():
+            unbeaten.append(number)
+    return promote(spec, {n: able[n] for n in unbeaten}, of=len(outcomes))
+
+
+def _look_of(number: int) -> str:
+    return f"last look {number}"
 
 
 def plain_outcome(outcome: TrialOutcome) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A study's folder from the first look to the last file: what may be resumed, what it depends on, what is written when."""
 
+import contextlib
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from picojoule.studies.storage import JOURNAL, hidden_password
 
 INPUTS = "inputs.json"
 _LIMIT_BYTES = 1 << 20
+_UNFINISHED = re.compile(r"\.[\w-]+\.(json|csv|md|png|yaml|npz|pt|safetensors|log)\.[a-z0-9_]{8}")
 _REMEDY = "undo the change, or search anew in another folder"
 
 
@@ -109,10 +112,19 @@ def open_session(spec: StudySpec, folder: Path, source: Path | None, *, resume: 
         raise InputError(f"{folder}: holds other files and no study; give an empty or a new folder to --out")
     else:
         spec = spec.model_copy(update={"population": population_of(spec)})
+    _sweep(folder)
     write_atomic(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
     write_atomic(path, written_form(spec).to_yaml())
     files = {p: stamp for p in (path, source) if p is not None and (stamp := _stamp(p)) is not None}
     return Session(folder=folder, spec=spec, inputs=inputs, files=files)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what `write_atomic` had not finished when a process was killed."""
+    for left in folder.rglob(".*.*"):
+        if _UNFINISHED.fullmatch(left.name) and left.is_file():
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

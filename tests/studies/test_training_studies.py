@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import picojoule as pj
-from picojoule.studies.driver import promote
+from picojoule.studies.driver import promote, survivors
 from picojoule.studies.spec import parse_study
 
 RESULTS = ("trials.csv", "pareto.csv", "summary.json", "pareto.png")
@@ -66,8 +66,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_proxies_first_and_only_some_train_fully(whole: Path) -> None:
     found = pj.read_study(whole)
-    fidelity = list(found.columns["fidelity"])
-    assert fidelity.count("full") == 2 + 1 and fidelity.count("proxy") == 2  # 0.4 of 3 and of 2, rounded up
+    journal = [json.loads(line) for line in (whole / "journal.log").read_text().splitlines()]
+    told = [entry["user_attr"]["outcome"]["fidelity"] for entry in journal if "outcome" in entry.get("user_attr", {})]
+    assert sorted(told) == ["full"] * (2 + 1) + ["proxy"] * 2  # 0.4 of 3 and of 2, rounded up
+    looked = [entry for entry in journal if any("last look" in key for key in entry.get("user_attr", {}))]
+    assert list(found.columns["fidelity"]).count("full") == 3 + len(looked)
     assert set(found.columns["fidelity"][found.columns["on_front"]]) == {"full"}
     for row in found.front:
         report = json.loads((whole / f"front/{row['number']:05d}/report.json").read_text())
@@ -137,6 +140,24 @@ def test_what_is_promoted() -> None:
     assert promote(spec, proxies) == [0, 3, 5]
     assert promote(spec, {n: proxies[n] for n in (0, 1, 3, 5)}) == [0, 3]
     assert promote(spec, {n: proxies[n] for n in (2, 4)}) == []
+
+
+def test_proxies_that_the_front_does_not_beat_get_a_last_look() -> None:
+    spec = parse_study(
+        {**STUDY, "network": "lenet5", "training": {"epochs": 4, "proxy_epochs": 1, "promote": 0.5}},
+        "study",
+    )
+    outcomes = {
+        0: {**outcome(accuracy=0.9, energy_pj_per_sample=3.0), "fidelity": "full"},
+        1: outcome(accuracy=0.8, energy_pj_per_sample=4.0),  # beaten
+        2: outcome(accuracy=0.95, energy_pj_per_sample=5.0),
+        3: outcome(accuracy=0.9, energy_pj_per_sample=3.0),  # equal is not beaten
+        4: outcome("failed"),
+        5: outcome(accuracy=0.5, energy_pj_per_sample=2.0),
+    }
+    assert survivors(spec, outcomes) == [2, 3, 5]
+    few = spec.model_copy(update={"training": spec.training.model_copy(update={"promote": 0.2})})
+    assert survivors(few, outcomes) == [2, 5]  # two of six, the ends of the front
 
 
 def test_a_trial_without_a_number_is_kept_with_its_message(study: Path, tmp_path: Path) -> None:
