@@ -307,7 +307,7 @@ _SHOWN_ROWS = 20
 
 def shown_front(made: StudyResult) -> list[dict[str, Any]]:
     """Return the front as a terminal shows it: rounded, some 20 points and the knee (all are in pareto.csv)."""
-    from picojoule.studies.progress import scale_of, words
+    from picojoule.figures_axes import shown_as
 
     rows: list[dict[str, Any]] = []
     last = [key.rpartition(".")[2] for key in made.spec.space]
@@ -317,8 +317,8 @@ def shown_front(made: StudyResult) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"trial": row["number"]}
         line |= {short[key]: row[key] for key in made.spec.space}
         for metric in made.spec.metrics:
-            factor, unit = scale_of(metric)
-            line[f"{words(metric).removesuffix(' per sample')} {unit}".rstrip()] = f"{row[metric] * factor:.4g}"
+            how = shown_as(metric)
+            line[f"{how.words.removesuffix(' per sample')} {how.unit}".rstrip()] = f"{row[metric] * how.factor:.4g}"
         if row.get("accuracy_test") is not None:
             line["test %"] = f"{row['accuracy_test'] * 100:.4g}"
         if row.get("p_non_dominated") is not None:
@@ -345,8 +345,7 @@ def summary_of(made: StudyResult) -> dict[str, Any]:
     if len(costs) and costs.shape[1] <= 3:
         at = reference_point(costs)
         volume = float(hypervolume(costs[_front_of(costs)], at))
-        signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
-        reference = {m: s * float(v) for m, s, v in zip(spec.objectives, signs, at, strict=True)}
+        reference = {m: s * float(v) for m, s, v in zip(spec.objectives, spec.signs, at, strict=True)}
     bend = next((row["number"] for row in made.front if row["knee"]), None)
     return {
         "schema": 1,

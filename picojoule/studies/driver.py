@@ -257,8 +257,7 @@ def promote(spec: StudySpec, proxies: Mapping[int, Outcome], *, of: int | None =
     able = [n for n, o in proxies.items() if o["state"] == "complete" and not violated_text(spec, o["values"])]
     if not able:
         return []
-    signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
-    costs = np.array([[s * proxies[n]["values"][m] for s, m in zip(signs, spec.objectives, strict=True)] for n in able])
+    costs = _costs(spec, [proxies[n] for n in able])
     ranks = non_domination_ranks(costs)
     crowding = crowding_distance(costs, ranks)
     order = sorted(range(len(able)), key=lambda i: (int(ranks[i]), -float(crowding[i]), able[i]))
@@ -271,19 +270,19 @@ def survivors(spec: StudySpec, outcomes: Mapping[int, Outcome]) -> list[int]:
     able = {n: o for n, o in outcomes.items() if o["state"] == "complete" and not violated_text(spec, o["values"])}
     full = [n for n, o in able.items() if o["fidelity"] == "full"]
     proxies = [n for n, o in able.items() if o["fidelity"] == "proxy"]
-    signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
-
-    def costs(numbers: Sequence[int]) -> NDArray[np.float64]:
-        rows = [[s * able[n]["values"][m] for s, m in zip(signs, spec.objectives, strict=True)] for n in numbers]
-        return np.array(rows, dtype=np.float64).reshape(len(numbers), len(signs))
-
-    front = costs(full)
+    front = _costs(spec, [able[n] for n in full])
     unbeaten = []
-    for number, row in zip(proxies, costs(proxies), strict=True):
+    for number, row in zip(proxies, _costs(spec, [able[n] for n in proxies]), strict=True):
         beaten = (front <= row).all(axis=1) & (front < row).any(axis=1)
         if not beaten.any():
             unbeaten.append(number)
     return promote(spec, {n: able[n] for n in unbeaten}, of=len(outcomes))
+
+
+def _costs(spec: StudySpec, outcomes: Sequence[Outcome]) -> NDArray[np.float64]:
+    """Return objectives of complete trials [trials, objectives], all to be small."""
+    rows = [[s * o["values"][m] for s, m in zip(spec.signs, spec.objectives, strict=True)] for o in outcomes]
+    return np.array(rows, dtype=np.float64).reshape(len(outcomes), len(spec.signs))
 
 
 def _look_of(number: int) -> str:

@@ -5,45 +5,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from picojoule.figures_axes import shown_as
 from picojoule.studies.results import violated_text
 from picojoule.studies.spec import StudySpec
 
 Say = Callable[[str], None]
 
-_UNITS = {
-    "energy_pj": (1e-6, "µJ"),
-    "energy_pj_per_sample": (1e-6, "µJ"),
-    "energy_dynamic_pj": (1e-6, "µJ"),
-    "energy_static_pj": (1e-6, "µJ"),
-    "latency_s": (1e3, "ms"),
-    "interval_s": (1e3, "ms"),
-    "accelerator_latency_s": (1e3, "ms"),
-    "host_latency_s": (1e3, "ms"),
-    "area_mm2": (1.0, "mm²"),
-    "accuracy": (100.0, "%"),
-    "utilization": (100.0, "%"),
-    "throughput_per_s": (1.0, "/s"),
-}
-
-
-def scale_of(metric: str) -> tuple[float, str]:
-    """Return the factor and the unit in which people read a metric."""
-    return _UNITS.get(metric, (1.0, ""))
-
-
-def words(metric: str) -> str:
-    """Return a metric's name without its unit, such as `energy per sample`."""
-    name = metric.replace("_pj_per_sample", "_per_sample")
-    if metric in _UNITS and not metric.endswith("per_s"):
-        for suffix in ("_pj", "_mm2", "_s"):
-            name = name.removesuffix(suffix)
-    return name.replace("_", " ")
-
 
 def shown(metric: str, value: float) -> str:
     """Return a metric as people read it, such as `latency 1.24 ms`."""
-    factor, unit = scale_of(metric)
-    return f"{words(metric)} {value * factor:.4g} {unit}".rstrip()
+    how = shown_as(metric)
+    return f"{how.words} {value * how.factor:.4g} {how.unit}".rstrip()
 
 
 class SearchProgress:

@@ -100,8 +100,7 @@ class StudyResult:
 
 def costs_of(spec: StudySpec, columns: Columns) -> NDArray[np.float64]:
     """Return objectives [trials, objectives], all to be small."""
-    signs = [-1.0 if sense == "max" else 1.0 for sense in spec.objectives.values()]
-    return np.stack([sign * columns[name] for sign, name in zip(signs, spec.objectives, strict=True)], axis=1)
+    return np.stack([sign * columns[name] for sign, name in zip(spec.signs, spec.objectives, strict=True)], axis=1)
 
 
 def counting(columns: Columns) -> NDArray[np.bool_]:

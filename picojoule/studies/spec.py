@@ -182,6 +182,11 @@ class StudySpec(Spec):
         return tuple(dict.fromkeys((*self.objectives, *self.constraints)))
 
     @property
+    def signs(self) -> tuple[float, ...]:
+        """What turns each objective into a cost: 1 where it is minimized, -1 where it is maximized."""
+        return tuple(-1.0 if sense == "max" else 1.0 for sense in self.objectives.values())
+
+    @property
     def limits(self) -> dict[str, tuple[float | None, float | None]]:
         """Constraints as (min, max)."""
         return {metric: (limit.min, limit.max) for metric, limit in self.constraints.items()}
