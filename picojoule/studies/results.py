@@ -246,7 +246,7 @@ def read_study(folder: str | Path) -> StudyResult:
             if name == "number":
                 columns[name] = np.array(texts, dtype=np.int64)
             elif name in spec.metrics:
-                columns[name] = np.array([math.nan if t == "" else float(t) for t in texts], dtype=np.float64)
+                columns[name] = np.array([math.nan if t == "" else _number(t) for t in texts], dtype=np.float64)
             elif name == "on_front":
                 columns[name] = np.array([{"true": True, "false": False}[t] for t in texts], dtype=np.bool_)
             else:
@@ -267,10 +267,14 @@ def _choices(spec: StudySpec, key: str, texts: Sequence[str]) -> list[Any]:
 
 
 def _number(text: str) -> int | float:
+    """Return a finite number; a ValueError for all else."""
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(text) from None
+        return value
 
 
 def _read_front(folder: Path, spec: StudySpec) -> tuple[dict[str, Any], ...]:
@@ -287,7 +291,7 @@ def _read_front(folder: Path, spec: StudySpec) -> tuple[dict[str, Any], ...]:
                 else:
                     row[name] = None if text == "" else _number(text)
             except ValueError:
-                raise InputError(f"{folder / PARETO}: '{name}' must be a number, got {text!r}") from None
+                raise InputError(f"{folder / PARETO}: '{name}' must be a finite number, got {text!r}") from None
         rows.append(row)
     return tuple(rows)
 

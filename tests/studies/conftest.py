@@ -42,3 +42,22 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished study over hardware alone."""
+    import picojoule as pj
+
+    folder = tmp_path_factory.mktemp("whole")
+    network = folder / "small.csv"
+    network.write_text(TOPOLOGY)
+    study = {
+        "network": str(network),
+        "hardware": "edge-32x32",
+        "space": {"hardware.rows": [4, 8, 16, 32], "hardware.dataflow": ["os", "ws", "is"]},
+        "objectives": {"energy_pj_per_sample": "min", "latency_s": "min"},
+        "trials": 12,
+    }
+    pj.search(study, out=folder / "study")
+    return folder / "study"
