@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,13 @@ def _network(network: Network | str | Path) -> Network:
     return load(network)
 
 
+def _whole(batch: Any) -> int:
+    try:
+        return operator.index(batch)
+    except TypeError:
+        raise InputError(f"batch must be a whole number, got {batch!r}") from None
+
+
 def evaluate(
     network: Network | str | Path,
     hardware: Hardware,
@@ -175,12 +182,8 @@ def evaluate(
     """
     made = _network(network)
     accelerator = load_hardware(hardware, overrides)
-    try:
-        batch = operator.index(batch)
-    except TypeError:
-        raise InputError(f"batch must be a whole number, got {batch!r}") from None
     return accelerator.evaluate(
-        made, batch=batch, mapping=mapping, seed=seed, chips=chips, allow_unsupported=allow_unsupported
+        made, batch=_whole(batch), mapping=mapping, seed=seed, chips=chips, allow_unsupported=allow_unsupported
     )
 
 
@@ -250,10 +253,10 @@ def sweep(
 
     from picojoule.sim.designs import price_designs
 
-    listed = all(isinstance(v, Iterable) and not isinstance(v, str) for v in space.values())
-    if not space or not listed or not all(len(v) for v in space.values()):
+    listed = isinstance(space, Mapping) and all(isinstance(v, Sequence | np.ndarray | range) for v in space.values())
+    if not space or not listed or not all(len(v) and not isinstance(v, str) for v in space.values()):
         raise InputError("a sweep needs at least one key with at least one value, such as {'rows': [16, 32]}")
-    made = _network(network)
+    made, batch = _network(network), _whole(batch)
     accelerator = load_hardware(load_spec(hardware) if isinstance(hardware, str | Path) else hardware)
     combinations = [list(column) for column in zip(*itertools.product(*space.values()), strict=True)]
     keys = dict(zip(space, combinations, strict=True))

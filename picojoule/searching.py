@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from picojoule.networks import is_torch
 from picojoule.sim.errors import InfeasibleError, InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.studies import results
 from picojoule.studies.results import StudyResult
-from picojoule.studies.session import Session, open_session, population_of, written_form
+from picojoule.studies.session import Session, check_folder, open_session, population_of, written_form
 from picojoule.studies.space import check_space, parameters
 from picojoule.studies.spec import StudySpec, parse_study, read_study_file
 from picojoule.studies.storage import study_lock
@@ -90,10 +91,15 @@ def run_search(request: SearchRequest, say: Say) -> StudyResult:
     spec, source = _spec_of(request)
     where = str(source or "study")
     load_hardware(spec.hardware)
+    if spec.compresses and not is_torch(spec.network):
+        raise InputError(
+            f"{where}: compression methods train torch modules (a zoo name or file.py:callable), not {spec.network}"
+        )
     check_space(spec, where)
     if request.out is None:
         spec = spec.model_copy(update={"population": population_of(spec)})
         return _search(spec, None, request, say)
+    check_folder(request.out, source)
     with study_lock(request.out):
         session = open_session(spec, request.out, source, resume=request.resume)
         return _search(session.spec, session, request, say)
@@ -161,13 +167,16 @@ def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequ
             folder=folder,
             pricing=pricing,
             check_unchanged=session.check_unchanged if session is not None else lambda: None,
+            check_sources=session.check_sources if session is not None else lambda: None,
+            hardware=session.hardware if session is not None else None,
+            note=bar.note,
         )
         try:
             if folder is not None:
                 workers.check_folder_visible(folder)
             driver.base = _base(spec, folder, workers, bar.note)
             driver.run(spec.trials)
-            driver.last_look(bar.note)
+            driver.last_look()
             columns = keeper.columns(driver)
             details = front_details(driver, columns, workers, bar.note)
             shares = non_dominated_shares(spec, columns, _bills(driver, columns, pricing))
@@ -211,16 +220,15 @@ def _bills(driver: "Driver", columns: results.Columns, pricing: "BatchPricing | 
 
 def _base(spec: StudySpec, folder: Path | None, workers: Any, note: Say) -> str | None:
     """Return the file of the trained original's weights; it is trained here once where none are given."""
-    from picojoule.networks import is_torch
-
     if spec.hardware_only or not is_torch(spec.network) or spec.weights is not None:
         return None
     from picojoule.studies.base import BaseTask
-    from picojoule.studies.tasks import Unwritable, make_base
+    from picojoule.studies.tasks import Stopped, make_base
 
     if folder is None:
         raise InputError("a study that trains needs a folder for weights and checkpoints; give it one (--out, `out=`)")
-    note(f"training the original ({spec.training.pretrain_epochs} epochs)")
+    if not (folder / "base" / "model.safetensors").is_file():
+        note(f"training the original ({spec.training.pretrain_epochs} epochs)")
     task = BaseTask(
         network=spec.network,
         data=str(spec.data),
@@ -232,7 +240,7 @@ def _base(spec: StudySpec, folder: Path | None, workers: Any, note: Say) -> str 
     workers.submit(-1, make_base, task)
     while True:
         for done in workers.finished(None):
-            if done.problem is not None or isinstance(done.result, Unwritable):
+            if done.problem is not None or isinstance(done.result, Stopped):
                 raise InputError(f"the original cannot be trained: {done.problem or done.result.message}")
             return str(done.result)
 
@@ -258,6 +266,9 @@ class _Keeper:
     def trial_done(self, number: int, outcome: "Outcome") -> None:
         self._bar.trial(outcome)
 
+    def trial_kept(self, number: int, outcome: "Outcome") -> None:
+        self._bar.kept(outcome)
+
     def looked(self, number: int) -> None:
         self._bar.looked(number)
 
@@ -278,8 +289,10 @@ class _Keeper:
         """Write trials.csv and the front as it is so far."""
         assert self._folder is not None
         columns = self.columns(driver)
+        details = {n: o["details"] for n, o in driver.outcomes.items()}
+        results.remove_summary(self._folder)  # it is of a finished search
         results.write_trials(self._folder, columns)
-        results.write_front(self._folder, results.front_rows(self._spec, columns, {}, {}), self._spec)
+        results.write_front(self._folder, results.front_rows(self._spec, columns, details, {}), self._spec)
 
 
 def finish(made: StudyResult) -> StudyResult:
@@ -318,9 +331,9 @@ def shown_front(made: StudyResult) -> list[dict[str, Any]]:
         line |= {short[key]: row[key] for key in made.spec.space}
         for metric in made.spec.metrics:
             how = shown_as(metric)
-            line[f"{how.words.removesuffix(' per sample')} {how.unit}".rstrip()] = f"{row[metric] * how.factor:.4g}"
+            line[f"{how.words.removesuffix(' per sample')} {how.unit}".rstrip()] = f"{row[metric] * how.factor:.3g}"
         if row.get("accuracy_test") is not None:
-            line["test %"] = f"{row['accuracy_test'] * 100:.4g}"
+            line["test %"] = f"{row['accuracy_test'] * 100:.3g}"
         if row.get("p_non_dominated") is not None:
             line["P"] = f"{row['p_non_dominated']:.2f}"
         line["knee"] = "knee" if row["knee"] else ""
@@ -352,6 +365,7 @@ def summary_of(made: StudyResult) -> dict[str, Any]:
         "trials": len(made),
         "asked": spec.trials,
         "complete": int(complete.sum()),
+        "proxies": int((complete & (columns["fidelity"] == "proxy")).sum()),
         "infeasible": int((columns["state"] == "infeasible").sum()),
         "failed": int((columns["state"] == "failed").sum()),
         "violating": int((complete & (columns["violated"] != "")).sum()),
@@ -372,7 +386,7 @@ def _front_of(costs: Any) -> Any:
 def empty_front(made: StudyResult) -> InputError | InfeasibleError:
     """Return why there is no front."""
     columns, spec = made.columns, made.spec
-    complete = columns["state"] == "complete"
+    complete = (columns["state"] == "complete") & (columns["fidelity"] != "proxy")
     if complete.any():
         closest = []
         for metric, (low, high) in spec.limits.items():
@@ -384,6 +398,13 @@ def empty_front(made: StudyResult) -> InputError | InfeasibleError:
         reason = "; ".join(closest) or f"no trial keeps {' and '.join(spec.limits)} at once"
         return InfeasibleError(
             f"none of {len(made)} trials keeps the constraints: {reason}; loosen them or widen the space"
+        )
+    proxies = columns["state"] == "complete"
+    if proxies.any():
+        broken = columns["violated"][np.flatnonzero(proxies)[0]]
+        return InfeasibleError(
+            f"none of {len(made)} trials was fit to train fully, as all break a limit after {spec.training.proxy_epochs} epochs "
+            f"(the first: {broken}); loosen the constraints or widen the space"
         )
     infeasible = columns["state"] == "infeasible"
     if infeasible.any() and not (columns["state"] == "failed").any():

@@ -47,6 +47,8 @@ def check_evaluation(network: Network, batch: int, allow_unsupported: bool) -> N
         UnsupportedError: listing every operator not understood and where it is.
 
     """
+    if not isinstance(batch, int):
+        raise InputError(f"batch must be a whole number, got {batch!r}")
     if not 1 <= batch <= LARGEST_BATCH:
         raise InputError(f"batch must be between 1 and {LARGEST_BATCH}, got {batch}")
     if batch != 1 and network.inputs and all(r.type.batch_axis is None for r in network.inputs):

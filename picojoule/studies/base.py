@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from picojoule.sim.errors import InputError
 from picojoule.sim.files import write_atomic
 from picojoule.store import result_key
 from picojoule.studies.trial_network import WEIGHTS, Source, content_digest, dataset, file_of, load_module
@@ -35,27 +36,38 @@ def train_base(task: BaseTask) -> str:
         InputError: if the network is no torch module or does not fit the data, training diverges, or nothing can be written.
 
     """
+    from picojoule.training_checkpoints import remove_checkpoints
+
+    folder = Path(task.folder)
+    files = [content_digest(file_of(task.network)), content_digest(Path(task.weights) if task.weights else None)]
+    asked = {"network": task.network, "files": files, "training": [task.epochs, task.lr, task.seed]}
+    key = result_key(asked, dataset(task.data).digest)
+    if not _is_whole(folder, key):
+        try:
+            _train(task, key)
+        except InputError:  # a worker that the cluster lost sight of may have done it, and taken its checkpoints away
+            if not _is_whole(folder, key):
+                raise
+    remove_checkpoints(folder)
+    return str(folder / WEIGHTS)
+
+
+def _train(task: BaseTask, key: str) -> None:
     from picojoule.accuracy import check_fits
     from picojoule.compressing import save_weights
     from picojoule.networks import network_of
     from picojoule.training import one_thread, train
-    from picojoule.training_checkpoints import checkpoints, remove_checkpoints
+    from picojoule.training_checkpoints import checkpoints
 
     data, folder = dataset(task.data), Path(task.folder)
     source = Source(network=task.network, weights=task.weights, data=task.data, seed=task.seed)
-    files = [content_digest(file_of(task.network)), content_digest(Path(task.weights) if task.weights else None)]
-    asked = {"network": task.network, "files": files, "training": [task.epochs, task.lr, task.seed]}
-    key = result_key(asked, data.digest)
+    with one_thread(), checkpoints(folder, key):
+        made = load_module(source)
+        check_fits(network_of(made), data)
+        train(made.module, data.train, epochs=task.epochs, lr=task.lr, seed=task.seed, weight_decay=_WEIGHT_DECAY)
     path = folder / WEIGHTS
-    if not _is_whole(folder, key):
-        with one_thread(), checkpoints(folder, key):
-            made = load_module(source)
-            check_fits(network_of(made), data)
-            train(made.module, data.train, epochs=task.epochs, lr=task.lr, seed=task.seed, weight_decay=_WEIGHT_DECAY)
-        save_weights(made.module, path)
-        write_atomic(folder / KEY, json.dumps({"key": key, "sha256": content_digest(path)}))
-    remove_checkpoints(folder)
-    return str(path)
+    save_weights(made.module, path)
+    write_atomic(folder / KEY, json.dumps({"key": key, "sha256": content_digest(path)}))
 
 
 def _is_whole(folder: Path, key: str) -> bool:

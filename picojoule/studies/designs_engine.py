@@ -137,6 +137,7 @@ def run_designs(
     trials: int,
     folder: Path | None = None,
     progress: Callable[[DesignProgress], None] | None = None,
+    look: Callable[[Callable[[], DesignColumns]], None] | None = None,
 ) -> DesignColumns:
     """Price designs until there are `trials` of them, or the space has no more; go on where `folder` ends.
 
@@ -146,6 +147,7 @@ def run_designs(
         trials: may be larger than when the study was begun; the first trials stay the same.
         folder: the study's folder, None to keep nothing. Its lock is the caller's.
         progress: called after every few designs, at least once a generation.
+        look: called as often, with a function that returns the designs so far.
 
     Raises:
         InputError: for another study's folder, an unknown metric, a folder or disk that cannot be written.
@@ -166,6 +168,8 @@ def run_designs(
             save()
         if progress:
             progress(DesignProgress(done=run.done, saved=saved, trials=trials, best=dict(run.best)))
+        if look:
+            look(lambda: run.result(trials, ""))
     save()
     note = "" if run.done >= trials else f"all {run.done:,} designs of the space are priced"
     return run.result(trials, note)

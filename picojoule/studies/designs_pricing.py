@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.sim.errors import InputError, unknown_choice
+from picojoule.sim.errors import InputError, PicojouleError, unknown_choice
 from picojoule.studies.designs_search import COMPLETE, FAILED, INFEASIBLE, DesignSearch, Price
 
 Columns = Mapping[str, NDArray[Any]]
@@ -27,7 +27,7 @@ def priced(search: DesignSearch, price: Price, columns: Columns, *, first: bool)
         return _of_block(search, price, columns)
     except _UnknownMetricError as error:
         raise InputError(str(error)) from None
-    except InputError as error:
+    except PicojouleError as error:
         values, states, messages = _halved(search, price, columns, error)
         if first and (states == FAILED).all():
             raise
@@ -38,7 +38,7 @@ class _UnknownMetricError(InputError):
     """No halving helps."""
 
 
-def _halved(search: DesignSearch, price: Price, columns: Columns, error: InputError) -> Block:
+def _halved(search: DesignSearch, price: Price, columns: Columns, error: PicojouleError) -> Block:
     """Price the halves of a block that raised an error; a block of one fails with it."""
     count = len(columns[search.names[0]])
     if count == 1:
@@ -48,7 +48,7 @@ def _halved(search: DesignSearch, price: Price, columns: Columns, error: InputEr
         part = {name: values[half] for name, values in columns.items()}
         try:
             blocks.append(_of_block(search, price, part))
-        except InputError as found:
+        except PicojouleError as found:
             blocks.append(_halved(search, price, part, found))
     (values, states, messages), (more_values, more_states, more_messages) = blocks
     return np.concatenate([values, more_values]), np.concatenate([states, more_states]), messages + more_messages

@@ -1,7 +1,11 @@
 """A hardware-only study from its file to its front: the engine of generations, fed and read in the words of a study."""
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +15,18 @@ from picojoule.sim.designs import DesignTotals
 from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.studies.designs_engine import run_designs
-from picojoule.studies.designs_search import DesignProgress, DesignSearch
+from picojoule.studies.designs_search import DesignColumns, DesignProgress, DesignSearch
 from picojoule.studies.designs_table import front_of, table_columns, write_trials_csv
 from picojoule.studies.front_points import front_folder, non_dominated_shares, remove_others, spread
 from picojoule.studies.pricing import BatchPricing, study_network
 from picojoule.studies.progress import SearchProgress
-from picojoule.studies.results import TRIALS, StudyResult, front_rows, objects
+from picojoule.studies.results import TRIALS, StudyResult, front_rows, objects, remove_summary, write_front
 from picojoule.studies.session import Session
 from picojoule.studies.space import parameters
 from picojoule.studies.spec import StudySpec
 
 Say = Callable[[str], None]
+_FIRST_TABLES_S = 5.0
 
 
 def search_designs(spec: StudySpec, session: Session | None, say: Say) -> StudyResult:
@@ -38,6 +43,7 @@ def search_designs(spec: StudySpec, session: Session | None, say: Say) -> StudyR
     def price(columns: Mapping[str, NDArray[Any]]) -> DesignTotals:
         return pricing.totals({name.removeprefix("hardware."): values for name, values in columns.items()})
 
+    tables = _Tables(spec, search, folder)
     with SearchProgress(spec, spec.trials, say) as bar:
 
         def progress(state: DesignProgress) -> None:
@@ -46,27 +52,63 @@ def search_designs(spec: StudySpec, session: Session | None, say: Say) -> StudyR
                 session.check_unchanged()
 
         try:
-            found = run_designs(search, price, trials=spec.trials, folder=folder, progress=progress)
-        except KeyboardInterrupt:
-            if folder is not None:
+            found = run_designs(
+                search, price, trials=spec.trials, folder=folder, progress=progress, look=tables.now_and_then
+            )
+        except BaseException as error:
+            tables.write_last()
+            if isinstance(error, KeyboardInterrupt) and folder is not None:
                 say(f"interrupted: what is priced so far is kept in {folder}; --resume goes on")
             raise
         if found.note:
             say(found.note)
-        front = front_of(search, found)
-        columns = table_columns(search, found, front)
-        for place, (name, choices) in enumerate(zip(search.names, search.choices, strict=True)):
-            columns[name] = objects(choices)[found.indices[:, place]]
-        if folder is not None:
-            write_trials_csv(folder / TRIALS, search, found, front)
-        bar.note(f"pricing the {int(front.sum())} points of the front in full")
-        chosen = np.flatnonzero(front)
-        values = {int(i): {key: columns[key][i] for key in spec.space} for i in chosen}
-        details = _details(pricing, session, values, search.costs(found.values[chosen]))
+        columns = tables.write(found)
+        front = np.flatnonzero(columns["on_front"])
+        bar.note(f"pricing the {len(front)} points of the front in full")
+        values = {int(i): {key: columns[key][i] for key in spec.space} for i in front}
+        details = _details(pricing, session, values, search.costs(found.values[front]))
         bills = dict(zip(values, pricing.bills(list(values.values())), strict=True))
         shares = non_dominated_shares(spec, columns, bills)
     rows = front_rows(spec, columns, details, shares)
     return StudyResult(spec=spec, columns=columns, front=tuple(rows), folder=folder)
+
+
+@dataclass(slots=True)
+class _Tables:
+    """Writes trials.csv and pareto.csv while a search goes on: seldom enough to take a tenth of the time at most."""
+
+    spec: StudySpec
+    search: DesignSearch
+    folder: Path | None
+    _latest: Callable[[], DesignColumns] | None = None
+    _next_s: float = field(default_factory=lambda: time.monotonic() + _FIRST_TABLES_S)
+
+    def now_and_then(self, designs: Callable[[], DesignColumns]) -> None:
+        self._latest = designs
+        started = time.monotonic()
+        if self.folder is not None and started > self._next_s:
+            self.write_last()
+            ended = time.monotonic()
+            self._next_s = ended + max(_FIRST_TABLES_S, 10 * (ended - started))
+
+    def write_last(self) -> None:
+        """Write what there was when a search stopped; the disk may be full, which has been said then."""
+        if self.folder is None or self._latest is None:
+            return
+        with contextlib.suppress(InputError):
+            remove_summary(self.folder)
+            columns = self.write(self._latest())
+            write_front(self.folder, front_rows(self.spec, columns, {}, {}), self.spec)
+
+    def write(self, found: DesignColumns) -> dict[str, NDArray[Any]]:
+        """Write trials.csv and return its columns, parameters as the study has them."""
+        front = front_of(self.search, found)
+        columns = table_columns(self.search, found, front)
+        for place, (name, choices) in enumerate(zip(self.search.names, self.search.choices, strict=True)):
+            columns[name] = objects(choices)[found.indices[:, place]]
+        if self.folder is not None:
+            write_trials_csv(self.folder / TRIALS, self.search, found, front)
+        return columns
 
 
 def _search_of(spec: StudySpec, session: Session | None) -> DesignSearch:

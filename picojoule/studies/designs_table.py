@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from picojoule.fronts import non_dominated
 from picojoule.sim.files import replaced
 from picojoule.studies.designs_search import COMPLETE, STATES, DesignColumns, DesignSearch
+from picojoule.studies.results import objects, unlike
 
 _BLOCK_ROWS = 50_000
 _FRONT_BLOCK = 4_096
@@ -38,18 +39,18 @@ def table_columns(search: DesignSearch, columns: DesignColumns, on_front: NDArra
     """Return the columns of trials.csv as arrays [designs]: numbers as such with NaN where empty, texts as objects."""
     found: dict[str, NDArray[Any]] = {
         "number": np.arange(len(columns.states)),
-        "state": _objects(STATES)[columns.states],
-        "fidelity": np.where(columns.states == COMPLETE, _objects(["price"]), _objects([""])),
+        "state": objects(STATES)[columns.states],
+        "fidelity": np.where(columns.states == COMPLETE, objects(["price"]), objects([""])),
     }
     for place, (name, choices) in enumerate(zip(search.names, search.choices, strict=True)):
         numbers = all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
-        values = np.asarray(choices, dtype=np.float64) if numbers else _objects(choices)
+        values = np.asarray(choices, dtype=np.float64) if numbers else objects(choices)
         found[name] = values[columns.indices[:, place]]
     for place, metric in enumerate(search.metrics):
         found[metric] = columns.values[:, place]
-    found["violated"] = _objects(_violated(search, columns, slice(None)))
+    found["violated"] = objects(_violated(search, columns, slice(None)))
     found["on_front"] = on_front
-    found["message"] = _objects(columns.messages)[columns.message_codes]
+    found["message"] = objects(columns.messages)[columns.message_codes]
     return found
 
 
@@ -71,9 +72,9 @@ def write_trials_csv(path: Path, search: DesignSearch, columns: DesignColumns, o
 
 def _blocks(search: DesignSearch, columns: DesignColumns, on_front: NDArray[np.bool_]) -> Iterator[str]:
     """Give the rows as text, many at a time."""
-    states, fidelities = _objects(STATES), _objects(["price" if s == COMPLETE else "" for s in range(len(STATES))])
-    choices = [_objects(_cells(c)) for c in search.choices]
-    messages, truths = _objects(_cells(columns.messages)), _objects(["false", "true"])
+    states, fidelities = objects(STATES), objects(["price" if s == COMPLETE else "" for s in range(len(STATES))])
+    choices = [objects(_cells(c)) for c in search.choices]
+    messages, truths = objects(_cells(columns.messages)), objects(["false", "true"])
     for start in range(0, len(columns.states), _BLOCK_ROWS):
         at = slice(start, min(start + _BLOCK_ROWS, len(columns.states)))
         state = columns.states[at]
@@ -102,21 +103,9 @@ def _violated(search: DesignSearch, columns: DesignColumns, at: slice) -> list[s
         missed = [] if low is None else [(p, "<", low) for p in np.flatnonzero(values < low).tolist()]
         missed += [] if high is None else [(p, ">", high) for p in np.flatnonzero(values > high).tolist()]
         for place, sign, limit in missed:
-            text = f"{metric} {_unlike(values[place], limit)} {sign} {limit:.12g}"
+            text = f"{metric} {unlike(values[place], limit)} {sign} {limit:.12g}"
             texts[place] = f"{texts[place]}; {text}" if texts[place] else text
     return texts
-
-
-def _unlike(value: float, limit: float) -> str:
-    """Return a value with six digits, or as many as tell it from the limit."""
-    text = f"{value:.6g}"
-    return repr(float(value)) if float(text) == limit else text
-
-
-def _objects(values: Sequence[Any]) -> NDArray[Any]:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
 
 
 def _cells(values: Sequence[Any]) -> list[str]:

@@ -17,11 +17,11 @@ from picojoule.fronts import crowding_distance, non_domination_ranks
 from picojoule.sim.errors import InputError
 from picojoule.studies.pricing import BatchPricing
 from picojoule.studies.proposals import Proposals
-from picojoule.studies.results import violated_text, violations
+from picojoule.studies.results import failed_outcome, violated_text, violations
 from picojoule.studies.space import Parameter, point_of
 from picojoule.studies.spec import Scalar, StudySpec
 from picojoule.studies.storage import StoredTrial, TrialStore
-from picojoule.studies.tasks import Unwritable, attempt_trial
+from picojoule.studies.tasks import Stopped, attempt_trial
 from picojoule.studies.trial import TrialOutcome, TrialTask
 from picojoule.studies.workers import Workers
 
@@ -34,6 +34,10 @@ class Watcher(Protocol):
 
     def trial_done(self, number: int, outcome: Outcome) -> None:
         """Take note of a trial's final outcome."""
+        ...
+
+    def trial_kept(self, number: int, outcome: Outcome) -> None:
+        """Take note of a trial that an earlier session finished."""
         ...
 
     def looked(self, number: int) -> None:
@@ -57,8 +61,11 @@ class Driver:
     store: TrialStore | None = None
     folder: Path | None = None
     base: str | None = None
+    hardware: str | None = None
     pricing: BatchPricing | None = None
     check_unchanged: Callable[[], None] = lambda: None
+    check_sources: Callable[[], None] = lambda: None
+    note: Callable[[str], None] = lambda text: None
     values: list[dict[str, Scalar]] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     told: int = 0
@@ -72,17 +79,33 @@ class Driver:
 
         """
         stored = self.store.read() if self.store is not None else []
-        trials = min(trials, self.proposals.most or trials)
-        trials = max(trials, len(stored))
+        if self.proposals.most is not None and self.proposals.most < trials:
+            trials = self.proposals.most
+            self.note(f"all {trials:,} points of the grid are tried")
+        if len(stored) > trials:
+            raise InputError(
+                f"the study has {len(stored)} trials already, {trials} are asked for; give at least {len(stored)}"
+            )
+        if self._staged and len(stored) % self.spec.batch_size and len(stored) < trials:
+            self.note(
+                "the last batch was a part of one: what it promoted stays, so a longer study may differ from this"
+            )
+        for trial in stored:
+            self.values.append({key: trial.values[key] for key in self.spec.space})
+            if trial.outcome is not None:
+                self.outcomes[trial.number] = trial.outcome
+                self.watcher.trial_kept(trial.number, trial.outcome)
         batch = 0
         while self.told < trials:
             self.check_unchanged()
             count = min(self.spec.batch_size, trials - self.told)
             self._batch(batch, count, stored[self.told : self.told + count])
+            if batch == 0:
+                self._check_first_batch()
             batch += 1
             self.watcher.batch_done(self)
 
-    def last_look(self, note: Callable[[str], None]) -> None:
+    def last_look(self) -> None:
         """Train fully the proxies that no point of the front beats, at most the share `promote` of all trials.
 
         A batch promotes its best only, so a good proxy may stay behind in a good batch. The sampler does not hear of this
@@ -95,7 +118,7 @@ class Driver:
         known = {n: kept[_look_of(n)] for n in self.outcomes if _look_of(n) in kept}
         tasks = {n: self.task(n, "full") for n in chosen if n not in known}
         if tasks:
-            note(f"a last look at {len(tasks)} proxies that no point of the front beats")
+            self.note(f"a last look at {len(tasks)} proxies that no point of the front beats")
         for number, outcome in known.items():
             self._improve(number, outcome)
         self._run_tasks(tasks, self._look)
@@ -118,16 +141,20 @@ class Driver:
         proposed = self.proposals.ask(batch, count)
         self._compare(proposed, stored)
         numbers = range(start, start + count)
-        for trial in stored:
-            if trial.outcome is not None:
-                self.outcomes[trial.number] = trial.outcome
+        self.values.extend(proposed[len(stored) :])
         for number, values in zip(numbers, proposed, strict=True):
             if self.store is not None and number >= start + len(stored):
                 self.store.begin(number, values)
-            self.values.append(values)
         self._run(numbers)
         self.proposals.tell([self._told(self.outcomes[n]) for n in numbers])
         self.told += count
+
+    def _check_first_batch(self) -> None:
+        """Stop a study whose first trials all failed for one reason: the others would too."""
+        first = list(self.outcomes.values())
+        reasons = {o["message"] for o in first if not o["message"].startswith("as trial")}
+        if len(first) > 1 and all(o["state"] == "failed" for o in first) and len(reasons) == 1:
+            raise InputError(f"all {len(first)} trials of the first batch failed for the same reason: {reasons.pop()}")
 
     def _compare(self, proposed: Sequence[Values], stored: Sequence[StoredTrial]) -> None:
         for values, trial in zip(proposed, stored, strict=False):
@@ -206,7 +233,7 @@ class Driver:
                 if finished.problem is not None:
                     task = tasks[finished.key]
                     made = failed_outcome(task.fidelity, finished.problem)
-                elif isinstance(finished.result, Unwritable):
+                elif isinstance(finished.result, Stopped):
                     raise InputError(f"{finished.result.message}; finished trials are kept, go on with --resume")
                 else:
                     assert isinstance(finished.result, TrialOutcome)
@@ -214,6 +241,7 @@ class Driver:
                 done(finished.key, made)
 
     def _finish(self, number: int, outcome: Outcome) -> None:
+        self.check_sources()  # what was run with another network must not be written
         values, limits = self._told(outcome)
         if self.store is not None:
             self.store.finish(number, outcome, None if values is None else list(values), limits)
@@ -234,7 +262,7 @@ class Driver:
             network=spec.network,
             weights=spec.weights,
             data=spec.data,
-            hardware=spec.hardware,
+            hardware=self.hardware or spec.hardware,
             hardware_keys=point.hardware,
             methods=point.methods,
             metrics=spec.metrics,
@@ -251,10 +279,10 @@ class Driver:
 def promote(spec: StudySpec, proxies: Mapping[int, Outcome], *, of: int | None = None) -> list[int]:
     """Return the trials of a batch that train fully: the best by non-domination, then by crowding, then by number.
 
-    As many as the study's share of `of` (None: of the batch), at least one. Failed trials and those that break a limit are
-    left out.
+    As many as the study's share of `of` (None: of the batch), at least one. Failed trials and those that break a limit on a
+    cost are left out; accuracy grows with training, so a limit on it keeps no proxy back.
     """
-    able = [n for n, o in proxies.items() if o["state"] == "complete" and not violated_text(spec, o["values"])]
+    able = [n for n, o in proxies.items() if _may_train(spec, o)]
     if not able:
         return []
     costs = _costs(spec, [proxies[n] for n in able])
@@ -267,8 +295,8 @@ def promote(spec: StudySpec, proxies: Mapping[int, Outcome], *, of: int | None =
 
 def survivors(spec: StudySpec, outcomes: Mapping[int, Outcome]) -> list[int]:
     """Return the proxies that no fully trained trial beats, at most the share `promote` of all, the best by rank."""
-    able = {n: o for n, o in outcomes.items() if o["state"] == "complete" and not violated_text(spec, o["values"])}
-    full = [n for n, o in able.items() if o["fidelity"] == "full"]
+    able = {n: o for n, o in outcomes.items() if _may_train(spec, o)}
+    full = [n for n, o in able.items() if o["fidelity"] == "full" and not violated_text(spec, o["values"])]
     proxies = [n for n, o in able.items() if o["fidelity"] == "proxy"]
     front = _costs(spec, [able[n] for n in full])
     unbeaten = []
@@ -285,6 +313,10 @@ def _costs(spec: StudySpec, outcomes: Sequence[Outcome]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(len(outcomes), len(spec.signs))
 
 
+def _may_train(spec: StudySpec, outcome: Outcome) -> bool:
+    return outcome["state"] == "complete" and not violated_text(spec, outcome["values"], costs_only=True)
+
+
 def _look_of(number: int) -> str:
     return f"last look {number}"
 
@@ -299,11 +331,6 @@ def plain_outcome(outcome: TrialOutcome) -> dict[str, Any]:
         "bill": dict(outcome.bill),
         "message": outcome.message,
     }
-
-
-def failed_outcome(fidelity: str, message: str) -> dict[str, Any]:
-    """Return the outcome of a trial that could not be run to its end."""
-    return {"state": "failed", "fidelity": fidelity, "values": {}, "details": {}, "bill": {}, "message": message}
 
 
 def trial_folder(folder: Path, number: int) -> Path:

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.sim.designs import DesignTotals, price_designs
+from picojoule.sim.errors import PicojouleError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
 from picojoule.sim.protocol import Accelerator
 from picojoule.sim.report import Report
+from picojoule.studies.results import failed_outcome
 from picojoule.studies.space import point_of
 from picojoule.studies.spec import Scalar, StudySpec
 from picojoule.studies.trial_network import Source, plain_network
@@ -33,7 +36,15 @@ class BatchPricing:
 
     def totals(self, keys: Mapping[str, NDArray[Any]]) -> DesignTotals:
         """Return the totals of designs, an array per hardware key of the space (without `hardware.`)."""
-        return price_designs(self._accelerator, self._network, keys, batch=self._spec.batch)
+        made = price_designs(self._accelerator, self._network, keys, batch=self._spec.batch)
+        if "macs" not in self._spec.metrics:
+            return made
+        macs = np.where(made.infeasible == "", float(self._macs), np.nan)  # the same on every design
+        return DesignTotals(totals={**made.totals, "macs": macs}, infeasible=made.infeasible)
+
+    @cached_property
+    def _macs(self) -> int:
+        return int(self._accelerator.evaluate(self._network, batch=self._spec.batch, chips=None).totals["macs"])
 
     def __call__(self, batch: Sequence[Mapping[str, Scalar]]) -> list[dict[str, Any]]:
         """Return an outcome per trial."""
@@ -41,7 +52,13 @@ class BatchPricing:
         if not points:
             return []
         keys = {name: as_array([p[name] for p in points]) for name in points[0]}
-        made = self.totals(keys)
+        try:
+            made = self.totals(keys)
+        except PicojouleError as error:  # one design with values that do not go together: it fails alone
+            if len(batch) == 1:
+                return [failed_outcome("price", str(error))]
+            half = len(batch) // 2
+            return self(batch[:half]) + self(batch[half:])
         outcomes = []
         for i in range(len(points)):
             values = {m: float(made.totals[m][i]) for m in self._spec.metrics}
@@ -58,7 +75,7 @@ class BatchPricing:
 
     def report(self, values: Mapping[str, Scalar]) -> Report:
         """Return the full report of a design."""
-        accelerator = load_hardware(self._spec.hardware, point_of(values).hardware)
+        accelerator = load_hardware(self._accelerator.spec, point_of(values).hardware)
         return accelerator.evaluate(self._network, batch=self._spec.batch, seed=self._spec.seed)
 
     def _outcome(self, values: dict[str, float], infeasible: str) -> dict[str, Any]:

@@ -63,10 +63,12 @@ class SearchProgress:
         else:
             self._say(text)
 
-    def start_at(self, done: int) -> None:
-        """Take trials of an earlier run as done; the time left is reckoned from new ones."""
-        self._done = self._spoken = done
-        self._bar.reset(self._task, completed=done, total=self._trials)
+    def kept(self, outcome: Mapping[str, Any]) -> None:
+        """Count a trial of an earlier session; the time left is reckoned from new ones."""
+        self._count(outcome)
+        self._spoken = self._done
+        self._bar.reset(self._task, completed=self._done, total=self._trials)
+        self._show()
 
     def looked(self, number: int) -> None:
         """Note a first look."""
@@ -75,12 +77,15 @@ class SearchProgress:
 
     def trial(self, outcome: Mapping[str, Any]) -> None:
         """Count a trial and keep its values if they are the best allowed ones."""
+        self._count(outcome)
+        self._show()
+
+    def _count(self, outcome: Mapping[str, Any]) -> None:
         self._done += 1
         violated = bool(violated_text(self._spec, outcome["values"]))
         self._counts["violating" if outcome["state"] == "complete" and violated else outcome["state"]] += 1
         if outcome["state"] == "complete" and outcome["fidelity"] != "proxy" and not violated:
             self.best({m: outcome["values"][m] for m in self._spec.objectives})
-        self._show()
 
     def best(self, values: Mapping[str, float]) -> None:
         """Keep the best of each objective."""

@@ -1,10 +1,12 @@
 """What a study found, as columns: written to trials.csv, pareto.csv and summary.json, and read back from there."""
 
+import contextlib
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,16 +157,29 @@ def violations(spec: StudySpec, values: Mapping[str, float]) -> dict[str, float]
     return found
 
 
-def violated_text(spec: StudySpec, values: Mapping[str, float]) -> str:
-    """Return the violated limits, such as `area_mm2 7.1 > 5`; empty when all are kept."""
+def violated_text(spec: StudySpec, values: Mapping[str, float], *, costs_only: bool = False) -> str:
+    """Return the violated limits, such as `area_mm2 7.1 > 5`; empty when all are kept. `costs_only` leaves out accuracy."""
     texts = []
     for metric, (low, high) in spec.limits.items():
         value = values.get(metric)
-        if value is not None and high is not None and value > high:
-            texts.append(f"{metric} {value:.6g} > {high:g}")
-        if value is not None and low is not None and value < low:
-            texts.append(f"{metric} {value:.6g} < {low:g}")
-    return ", ".join(texts)
+        if value is None or (costs_only and metric == "accuracy"):
+            continue
+        if high is not None and value > high:
+            texts.append(f"{metric} {unlike(value, high)} > {high:.12g}")
+        if low is not None and value < low:
+            texts.append(f"{metric} {unlike(value, low)} < {low:.12g}")
+    return "; ".join(texts)
+
+
+def unlike(value: float, limit: float) -> str:
+    """Return a value with six digits, or as many as tell it from the limit."""
+    text = f"{value:.6g}"
+    return repr(float(value)) if float(text) == limit else text
+
+
+def failed_outcome(fidelity: str, message: str) -> dict[str, Any]:
+    """Return the outcome of a trial that could not be run to its end."""
+    return {"state": "failed", "fidelity": fidelity, "values": {}, "details": {}, "bill": {}, "message": message}
 
 
 def front_rows(
@@ -235,35 +250,63 @@ def read_study(folder: str | Path) -> StudyResult:
     if not (folder / STUDY).is_file():
         raise InputError(f"{folder}: is no study (has no {STUDY}); give the folder that `picojoule search --out` wrote")
     spec = parse_study(read_yaml_mapping(folder / STUDY, "a study"), str(folder / STUDY))
-    head, cells = _read_csv(folder / TRIALS)
-    wanted = ["number", "state", "fidelity", *spec.space, *spec.metrics, "violated", "on_front", "message"]
-    if missing := [name for name in wanted if name not in head]:
-        raise InputError(f"{folder / TRIALS}: has no column '{missing[0]}', which study.yaml asks for; search again")
-    columns: dict[str, NDArray[Any]] = {}
-    try:
-        for name in wanted:
-            texts = [row[head.index(name)] for row in cells]
-            if name == "number":
-                columns[name] = np.array(texts, dtype=np.int64)
-            elif name in spec.metrics:
-                columns[name] = np.array([math.nan if t == "" else _number(t) for t in texts], dtype=np.float64)
-            elif name == "on_front":
-                columns[name] = np.array([{"true": True, "false": False}[t] for t in texts], dtype=np.bool_)
-            else:
-                columns[name] = objects(texts if name in _TEXT else _choices(spec, name, texts))
-    except (ValueError, KeyError, IndexError):
-        raise InputError(
-            f"{folder / TRIALS}: column '{name}' is not as picojoule writes it (torn or edited?)"
-        ) from None
+    columns = _read_trials(folder / TRIALS, spec)
     front = _read_front(folder, spec) if (folder / PARETO).is_file() else ()
     return StudyResult(spec=spec, columns=columns, front=front, folder=folder)
 
 
-def _choices(spec: StudySpec, key: str, texts: Sequence[str]) -> list[Any]:
-    """Return a parameter's values: the study's own where they are written the same, else numbers."""
+def _read_trials(path: Path, spec: StudySpec) -> dict[str, NDArray[Any]]:
+    """Return the columns of trials.csv, row by row: a million of them must not stand in memory as text."""
+    wanted = ["number", "state", "fidelity", *spec.space, *spec.metrics, "violated", "on_front", "message"]
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is not there yet: the search was stopped before its first trials; go on with --resume"
+        )
+    rows = _rows(path)
+    head = next(rows)
+    if missing := [name for name in wanted if name not in head]:
+        raise InputError(f"{path}: has no column '{missing[0]}', which study.yaml asks for; search again")
+    readers = [(name, head.index(name), _reader(spec, name)) for name in wanted]
+    kinds = {"number": "q", "on_front": "b"} | dict.fromkeys(spec.metrics, "d")
+    found: dict[str, Any] = {name: array(kinds[name]) if name in kinds else [] for name in wanted}
+    name = "number"
+    try:
+        for row in rows:
+            for name, place, read in readers:
+                found[name].append(read(row[place]))
+    except InputError:
+        raise
+    except (ValueError, KeyError, OverflowError):
+        raise InputError(f"{path}: column '{name}' is not as picojoule writes it (torn or edited?)") from None
+    dtypes = {"number": np.int64, "on_front": np.bool_}
+    return {n: np.array(v, dtype=dtypes.get(n, np.float64)) if n in kinds else objects(v) for n, v in found.items()}
+
+
+def _reader(spec: StudySpec, name: str) -> Callable[[str], Any]:
+    """Return what turns a cell of a column into its value."""
+    if name == "number":
+        return int
+    if name == "on_front":
+        return {"true": True, "false": False}.__getitem__
+    if name in spec.metrics:
+        return lambda text: math.nan if text == "" else _number(text)
+    if name in _TEXT:
+        known: dict[str, str] = {}
+        return lambda text: known.setdefault(text, text)  # the same words in a million rows are one
+    return _choice(spec, name)
+
+
+def _choice(spec: StudySpec, key: str) -> Callable[[str], Any]:
+    """Return what reads a parameter: the study's own values where they are written the same, else numbers."""
     given = spec.space[key]
-    known = {str(_plain(v)) if v is not None else "": v for v in given} if isinstance(given, tuple) else {}
-    return [known[t] if t in known else _number(t) for t in texts]
+    known: dict[str, Any] = {}
+    if isinstance(given, tuple):
+        known = {str(_plain(v)) if v is not None else "": v for v in given}
+
+    def read(text: str) -> Any:
+        return known[text] if text in known else _number(text)
+
+    return read
 
 
 def _number(text: str) -> int | float:
@@ -278,37 +321,51 @@ def _number(text: str) -> int | float:
 
 
 def _read_front(folder: Path, spec: StudySpec) -> tuple[dict[str, Any], ...]:
-    head, cells = _read_csv(folder / PARETO)
+    table = _rows(folder / PARETO)
+    head = next(table)
+    wanted = ["number", *spec.space, *spec.metrics, "knee"]
+    if missing := [name for name in wanted if name not in head]:
+        raise InputError(f"{folder / PARETO}: has no column '{missing[0]}', which study.yaml asks for; search again")
     rows = []
-    for line in cells:
+    for line in table:
         row: dict[str, Any] = {}
         for name, text in zip(head, line, strict=True):
             try:
                 if name in spec.space:
-                    row[name] = _choices(spec, name, [text])[0]
+                    row[name] = _choice(spec, name)(text)
                 elif name == "knee":
                     row[name] = text == "true"
+                elif name == "number":
+                    row[name] = int(text)
                 else:
-                    row[name] = None if text == "" else _number(text)
+                    row[name] = None if text == "" and name not in spec.objectives else _number(text)
             except ValueError:
                 raise InputError(f"{folder / PARETO}: '{name}' must be a finite number, got {text!r}") from None
         rows.append(row)
     return tuple(rows)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+def _rows(path: Path) -> Iterator[list[str]]:
+    """Return the header and the rows of a table, all of the header's length."""
     try:
         text = read_bounded(path, _LIMIT_BYTES, "a table of a study").decode()
-        table = list(csv.reader(io.StringIO(text, newline="")))
+        table = csv.reader(io.StringIO(text, newline=""))
+        head = next(table)
+        yield head
+        for number, row in enumerate(table, start=2):
+            if len(row) != len(head):
+                raise InputError(
+                    f"{path}:{number}: has {len(row)} cells where the header has {len(head)}; the file is torn"
+                )
+            yield row
     except (UnicodeDecodeError, csv.Error):
         raise InputError(f"{path}: is no table of a study (torn or edited?)") from None
-    head, cells = table[0], table[1:]
-    for number, row in enumerate(cells, start=2):
-        if len(row) != len(head):
-            raise InputError(
-                f"{path}:{number}: has {len(row)} cells where the header has {len(head)}; the file is torn"
-            )
-    return head, cells
+
+
+def remove_summary(folder: Path) -> None:
+    """Remove summary.json, which says that a search is finished."""
+    with contextlib.suppress(OSError):
+        (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:

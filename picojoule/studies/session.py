@@ -5,8 +5,11 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from picojoule.sim.errors import InputError
 from picojoule.sim.files import read_bounded, write_atomic
@@ -18,8 +21,9 @@ from picojoule.studies.spec import StudySpec, differences, parse_study, read_stu
 from picojoule.studies.storage import JOURNAL, hidden_password
 
 INPUTS = "inputs.json"
+HARDWARE = "hardware.resolved.yaml"
 _LIMIT_BYTES = 1 << 20
-_UNFINISHED = re.compile(r"\.[\w-]+\.(json|csv|md|png|yaml|npz|pt|safetensors|log)\.[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\.[\w.-]+\.(json|csv|md|png|yaml|npz|pt|safetensors|log)\.[a-z0-9_]{8}")
 _REMEDY = "undo the change, or search anew in another folder"
 
 
@@ -29,7 +33,7 @@ def written_form(spec: StudySpec) -> StudySpec:
 
 
 def inputs_of(spec: StudySpec) -> dict[str, str]:
-    """Return what results depend on besides the study itself: digests of files, hardware, data, and our own sources.
+    """Return what results depend on besides the study itself: files, hardware, data, our own sources, libraries that compute.
 
     Raises:
         InputError: if one of them cannot be read.
@@ -42,19 +46,33 @@ def inputs_of(spec: StudySpec) -> dict[str, str]:
         from picojoule.models.data import load
 
         found["data"] = load(spec.data).digest
-    return found | package_identity()
+    computing = ["numpy", "optuna"] if spec.hardware_only else ["numpy", "optuna", "torch"]
+    return found | package_identity() | {name: _version(name) for name in computing}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def _file_digest(name: str) -> str:
     """Return the digest of a network's or weights' file; names of the zoo belong to our own sources."""
-    path = Path(name if Path(name).is_file() else name.rpartition(":")[0] or name)
-    if not path.is_file():
+    path = _file_of(name)
+    if path is None:
         return name
     whole = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
             whole.update(part)
     return whole.hexdigest()[:16]
+
+
+def _file_of(name: str) -> Path | None:
+    """Return the file behind `file` or `file.py:callable`; None for a name of the zoo."""
+    path = Path(name if Path(name).is_file() else name.rpartition(":")[0] or name)
+    return path if path.is_file() else None
 
 
 def _digest(text: str) -> str:
@@ -68,8 +86,25 @@ class Session:
     folder: Path
     spec: StudySpec
     inputs: dict[str, str]
+    hardware: str
+    """The hardware as it was resolved when the study was begun: a file of the study's own, which all trials take."""
     files: dict[Path, tuple[int, int]]
     """The study's own file and the one it was begun from, with time of change and size."""
+    sources: dict[Path, tuple[int, int]]
+    """Files of network and weights."""
+
+    def check_sources(self) -> None:
+        """Refuse results when the files of network or weights are no longer what they were.
+
+        Raises:
+            InputError: with what changed.
+
+        """
+        for path, before in self.sources.items():
+            now = _stamp(path)
+            if now != before:
+                _check_inputs(self.folder / INPUTS, inputs_of(self.spec))
+                self.sources[path] = now or before
 
     def check_unchanged(self) -> None:
         """Refuse to go on when the study's file, or the one it was begun from, now asks something else.
@@ -97,7 +132,7 @@ def open_session(spec: StudySpec, folder: Path, source: Path | None, *, resume: 
     """
     inputs = inputs_of(spec)
     path = folder / STUDY
-    begun = any((folder / name).exists() for name in (JOURNAL, TRIALS, "base"))  # else it failed at the first step
+    begun = _begun(folder)
     if path.is_file() and (begun or resume):
         if not resume:
             raise InputError(f"{folder}: holds a study already; add --resume to go on with it, or give another --out")
@@ -106,17 +141,42 @@ def open_session(spec: StudySpec, folder: Path, source: Path | None, *, resume: 
             spec = spec.model_copy(update={"population": stored.population})
         _check_same(stored, written_form(spec), f"{folder}: holds another study than is asked for")
         _check_inputs(folder / INPUTS, inputs)
-    elif folder.is_dir() and any(
-        p.name not in (INPUTS, STUDY) and not p.name.startswith(".") for p in folder.iterdir()
-    ):
-        raise InputError(f"{folder}: holds other files and no study; give an empty or a new folder to --out")
     else:
         spec = spec.model_copy(update={"population": population_of(spec)})
     _sweep(folder)
     write_atomic(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
     write_atomic(path, written_form(spec).to_yaml())
-    files = {p: stamp for p in (path, source) if p is not None and (stamp := _stamp(p)) is not None}
-    return Session(folder=folder, spec=spec, inputs=inputs, files=files)
+    hardware = folder / HARDWARE
+    write_atomic(hardware, yaml.safe_dump(load_spec(spec.hardware).model_dump(mode="json"), sort_keys=False))
+    named = [_file_of(name) for name in (spec.network, spec.weights) if name is not None]
+    return Session(
+        folder=folder,
+        spec=spec,
+        inputs=inputs,
+        hardware=str(hardware),
+        files={p: stamp for p in (path, source) if p is not None and (stamp := _stamp(p)) is not None},
+        sources={p: stamp for p in named if p is not None and (stamp := _stamp(p)) is not None},
+    )
+
+
+def check_folder(folder: Path, source: Path | None) -> None:
+    """Refuse a folder that holds something else than a study, before anything is written into it.
+
+    Raises:
+        InputError: saying what to do.
+
+    """
+    if not folder.is_dir() or _begun(folder):
+        return
+    if source is not None and source.resolve() == (folder / STUDY).resolve():
+        raise InputError(f"{folder}: a search would write over {source} here; give another folder to --out")
+    ours = (INPUTS, STUDY, HARDWARE)  # of a search that failed at its first step
+    if any(p.name not in ours and not p.name.startswith(".") for p in folder.iterdir()):
+        raise InputError(f"{folder}: holds other files and no study; give an empty or a new folder to --out")
+
+
+def _begun(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (JOURNAL, TRIALS, "base"))
 
 
 def _sweep(folder: Path) -> None:

@@ -10,7 +10,9 @@ import fcntl
 import json
 import logging
 import os
+import re
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("picojoule.studies")
 
 JOURNAL = "journal.log"
+_SECRET = re.compile(r"([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;]*", re.IGNORECASE)
 _LOCK = ".lock"
 
 
@@ -302,15 +305,19 @@ def _database(url: str, where: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
 
     try:
-        return RDBStorage(url, skip_compatibility_check=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # SQLAlchemy comments on the URL; what matters is refused below
+            return RDBStorage(url, skip_compatibility_check=False)
     except ImportError as error:
-        raise InputError(f"{where}: the database's driver is missing ({error.name}); install it with pip") from None
+        missing = error.name or one_sentence(str(error))
+        raise InputError(f"{where}: the database's driver is missing ({missing}); install it with pip") from None
     except Exception as error:  # SQLAlchemy and the drivers each have their own
         raise InputError(f"{where}: cannot be opened as an Optuna storage: {_first_line(error)}") from None
 
 
 def hidden_password(url: str) -> str:
     """Return a database URL without its password; text that is no URL as it is."""
+    url = _SECRET.sub(r"\1***", url)
     scheme, slashes, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     name, colon, _ = user.partition(":")

@@ -1,34 +1,34 @@
 """What workers are given to run.
 
-A folder that cannot be written (a full disk) is no property of a trial: it comes back as `Unwritable` and stops the study,
-which goes on when there is room.
+A full disk, a network file that is gone, or a lack of memory is no property of a trial: it comes back as `Stopped` and stops the
+study, which goes on when that is mended.
 """
 
 from dataclasses import dataclass
 
-from picojoule.sim.errors import InputError
+from picojoule.sim.errors import PicojouleError
 from picojoule.studies.base import BaseTask, train_base
 from picojoule.studies.trial import TrialOutcome, TrialTask, run_trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unwritable:
-    """Why a worker could not write its results."""
+class Stopped:
+    """Why a worker could do nothing for the study."""
 
     message: str
 
 
-def attempt_trial(task: TrialTask) -> TrialOutcome | Unwritable:
+def attempt_trial(task: TrialTask) -> TrialOutcome | Stopped:
     """Run a trial."""
     try:
         return run_trial(task)
-    except InputError as error:
-        return Unwritable(message=str(error))
+    except PicojouleError as error:
+        return Stopped(message=str(error))
 
 
-def make_base(task: BaseTask) -> str | Unwritable:
+def make_base(task: BaseTask) -> str | Stopped:
     """Train the original, or find it trained; return the file of its weights."""
     try:
         return train_base(task)
-    except InputError as error:
-        return Unwritable(message=str(error))
+    except PicojouleError as error:
+        return Stopped(message=str(error))

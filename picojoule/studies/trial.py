@@ -19,7 +19,7 @@ from picojoule.compress.plan import Plan
 from picojoule.networks import TorchNetwork
 from picojoule.sim.errors import InfeasibleError, InputError, PicojouleError, one_sentence, unknown_choice
 from picojoule.sim.files import write_atomic
-from picojoule.sim.hardware import load_hardware
+from picojoule.sim.hardware import load_hardware, load_spec
 from picojoule.sim.ir import Network
 from picojoule.sim.protocol import Accelerator
 from picojoule.sim.report import Report
@@ -60,33 +60,71 @@ class _Made:
 def run_trial(task: TrialTask) -> TrialOutcome:
     """Return what comes of a trial; a stored outcome of the same task is returned at once.
 
+    The same trial may run twice at a time (a cluster starts it again when it loses sight of a worker). The one that ends first
+    removes checkpoints and half-written files, which the other may miss: then the first one's outcome is that of both.
+
     Raises:
-        InputError: if the folder cannot be written. What a design or a network causes is an outcome.
+        PicojouleError: for what is wrong with the study or the machine, not with this trial: network, weights or data cannot be
+            read, the folder cannot be written, memory is short. What a design or its training causes is an outcome.
 
     """
     folder = Path(task.folder) if task.folder else None
-    key = ""
+    base = load_spec(task.hardware)
     try:
-        accelerator = load_hardware(task.hardware, task.hardware_keys)
-        if folder is not None:
-            key = trial_key(task, accelerator)
-            stored = stored_outcome(task, key)
-            if stored is not None:
-                _clean(folder)
-                return stored
+        accelerator = load_hardware(base, task.hardware_keys)
+    except PicojouleError as error:
+        return _ended(task, "failed", str(error))
+    key = ""
+    if folder is not None:
+        key = trial_key(task, accelerator)
+        stored = stored_outcome(task, key)
+        if stored is not None:
+            _clean(folder)
+            return stored
+    _check_inputs(task)
+    try:
         with _one_thread(task):
             made = _run(task, accelerator, folder, key)
     except InfeasibleError as error:
         made = _Made(outcome=_ended(task, "infeasible", str(error)))
     except PicojouleError as error:
         made = _Made(outcome=_ended(task, "failed", str(error)))
+    except (OSError, MemoryError) as error:
+        raise InputError(f"trial {task.number} could not be run here: {type(error).__name__}: {error}") from None
     except Exception as error:  # a user's network, a plug-in or torch may fail in any way: a failed trial
         text = one_sentence(f"{type(error).__name__}: {error}")
         short = text if len(text) <= _LONGEST_PROBLEM else text[: _LONGEST_PROBLEM - 4] + " ..."
         made = _Made(outcome=_ended(task, "failed", short))
-    if folder is not None and key:
-        _save(made, folder, key)
-    return made.outcome
+    if folder is None:
+        return made.outcome
+    try:
+        stored = stored_outcome(task, key) if made.outcome.state == "failed" else None
+        if stored is None:
+            _save(made, folder, key)
+    except InputError:
+        stored = stored_outcome(task, key)
+        if stored is None:
+            raise
+    return stored or made.outcome
+
+
+def _check_inputs(task: TrialTask) -> None:
+    """Load what all trials of a study share (once a process).
+
+    Raises:
+        PicojouleError: if it cannot be read, or does not fit the data.
+
+    """
+    if task.data is not None:
+        dataset(task.data)
+    if task.base is not None and not Path(task.base).is_file():
+        raise InputError(f"{task.base}: the weights of the trained original are gone; put them back, or search anew")
+    if task.methods:
+        original(task.source)
+    elif "accuracy" in task.metrics:
+        from picojoule.accuracy import check_fits
+
+        check_fits(plain_network(task.source), data_of(task.source))
 
 
 def _ended(task: TrialTask, state: str, message: str) -> TrialOutcome:
@@ -216,8 +254,13 @@ def stored_outcome(task: TrialTask, key: str) -> TrialOutcome | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if outcome is not None and outcome.state == "complete" and task.methods:
-        return outcome if all((folder / name).is_file() for name in (PLAN, WEIGHTS)) else None
+        return outcome if found.get("files") == _digests(folder) else None
     return outcome
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return what tells a trial's compressed network from another or a damaged one."""
+    return {name: content_digest(folder / name) for name in (PLAN, WEIGHTS)}
 
 
 def _save(made: _Made, folder: Path, key: str) -> None:
@@ -227,8 +270,10 @@ def _save(made: _Made, folder: Path, key: str) -> None:
 
         made.plan.save(folder / PLAN)
         save_weights(made.made.module, folder / WEIGHTS)
-    text = json.dumps({"key": key, "outcome": asdict(made.outcome)}, indent=1, allow_nan=False)
-    write_atomic(folder / RESULT, text)
+    kept = {"key": key, "outcome": asdict(made.outcome)}
+    if made.made is not None:
+        kept["files"] = _digests(folder)
+    write_atomic(folder / RESULT, json.dumps(kept, indent=1, allow_nan=False))
     _clean(folder)
 
 
@@ -257,7 +302,7 @@ def finish_front_point(front: FrontTask) -> dict[str, float]:
 
     """
     task, folder = front.trial, Path(front.folder)
-    accelerator = load_hardware(task.hardware, task.hardware_keys)
+    accelerator = load_hardware(load_spec(task.hardware), task.hardware_keys)
     key = trial_key(task, accelerator)
     kept = _stored_point(folder, key)
     if kept is not None:

@@ -51,7 +51,7 @@ def columns() -> results.Columns:
 def test_what_stands_on_the_front() -> None:
     made = columns()
     assert list(made["on_front"]) == [True, False, True, False, False, False, False]
-    assert list(made["violated"]) == ["", "", "", "area_mm2 2.5 > 2, latency_s 2 > 1", "", "", ""]
+    assert list(made["violated"]) == ["", "", "", "area_mm2 2.5 > 2; latency_s 2 > 1", "", "", ""]
     rows = results.front_rows(SPEC, made, {2: {"accuracy_test": 0.6, "energy_low": 0.9}}, {0: 1.0, 2: 0.25})
     assert [(row["number"], row["accuracy"], row["p_non_dominated"]) for row in rows] == [(0, 0.9, 1.0), (2, 0.7, 0.25)]
     assert rows[1]["accuracy_test"] == 0.6 and rows[0]["accuracy_test"] is None and rows[1]["energy_low"] == 0.9

@@ -228,6 +228,156 @@ def test_designs_that_cannot_hold_the_network_are_kept_with_their_reason(make_st
     assert np.isnan(found.costs()).all()
 
 
+def test_values_that_do_not_go_together_fail_alone(make_study: MakeStudy, tmp_path: Path) -> None:
+    space = {"hardware.adc_bits": [1, 8], "hardware.encoding": ["offset", "differential"]}
+    for name, more in (("own", {}), ("optuna", {"hardware.clock_mhz": {"low": 5.0, "high": 10.0}})):
+        study = make_study(hardware="isaac", space={**space, **more}, constraints=None, trials=12, sampler="random")
+        found = search(study, tmp_path / name)
+        failed = found.columns["state"] == "failed"
+        wrong = (found.columns["hardware.adc_bits"] == 1) & (found.columns["hardware.encoding"] == "differential")
+        assert failed.any() and not failed.all()
+        np.testing.assert_array_equal(failed, wrong)
+        assert all("adc_bits must be at least 2" in message for message in found.columns["message"][failed])
+
+
+def test_the_hardware_of_a_study_is_that_of_its_beginning(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from picojoule.studies.storage import TrialStore
+
+    hardware = tmp_path / "mine.yaml"
+    hardware.write_text("extends: edge-32x32\ndram_gib_per_s: 4.0\n")
+    study, original = make_study(hardware=str(hardware)), TrialStore.finish
+    search(study, tmp_path / "whole")
+
+    def finish(self: TrialStore, number: int, *rest: Any) -> None:
+        if number == 5:
+            hardware.write_text("extends: edge-32x32\ndram_gib_per_s: 0.1\n")
+        original(self, number, *rest)
+
+    monkeypatch.setattr(TrialStore, "finish", finish)
+    search(study, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    with pytest.raises(pj.InputError, match="what its results depend on has changed: hardware"):
+        search(study, tmp_path / "out", resume=True)
+
+
+def test_results_of_a_changed_network_are_not_written(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from picojoule.studies.pricing import BatchPricing
+
+    study, original, calls = make_study(), BatchPricing.__call__, [0]
+    network = tmp_path / "small.csv"
+
+    def change(self: BatchPricing, batch: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            network.write_text(network.read_text().replace("10, 1", "12, 1"))
+        return original(self, batch)
+
+    monkeypatch.setattr(BatchPricing, "__call__", change)
+    with pytest.raises(pj.InputError, match="what its results depend on has changed: network"):
+        search(study, tmp_path / "out")
+    assert len(read_study(tmp_path / "out")) == 4
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_every_metric_can_be_asked_for(sampler: str, make_study: MakeStudy, tmp_path: Path) -> None:
+    from picojoule.studies.spec import METRICS
+
+    space = {"hardware.rows": [4, 8, 16, 32], "hardware.cols": [8, 16]}
+    asked = {metric: "min" for metric in METRICS if metric != "accuracy"}
+    found = search(make_study(space=space, objectives=asked, constraints=None, sampler=sampler, trials=3), None)
+    row = found.rows()[1]
+    keys = {key.removeprefix("hardware."): row[key] for key in space}
+    totals = pj.evaluate(found.spec.network, "edge-32x32", overrides=keys).totals
+    for metric in asked:
+        assert row[metric] == pytest.approx(totals[metric], rel=1e-12), metric
+
+
+def test_stopped_while_it_resumes_a_study_shows_all_that_is_kept(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from picojoule.studies.proposals import Proposals
+
+    out, said, original = tmp_path / "out", [], Proposals.ask
+    search(make_study(), out, trials=9)
+
+    def ask(self: Proposals, batch: int, count: int) -> Any:
+        if batch == 1:
+            raise KeyboardInterrupt
+        return original(self, batch, count)
+
+    monkeypatch.setattr(Proposals, "ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(SearchRequest(study=make_study(), out=out, resume=True), say=said.append)
+    assert any(text.startswith("interrupted: 9 of 14 trials are kept in ") for text in said)
+    assert len(read_study(out)) == 9 and not (out / "summary.json").exists()
+    monkeypatch.setattr(Proposals, "ask", original)
+    said.clear()
+    run_search(SearchRequest(study=make_study(), out=out, resume=True), say=said.append)
+    first = next(text for text in said if " trials after" in text)
+    assert first.startswith("10 of 14 trials after ")
+    assert len(read_study(out)) == 14
+
+
+def test_less_trials_than_there_are_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    search(make_study(), tmp_path / "out")
+    with pytest.raises(pj.InputError, match="the study has 14 trials already, 3 are asked for; give at least 14"):
+        search(make_study(), tmp_path / "out", trials=3, resume=True)
+
+
+def test_files_of_the_user_stay_as_they_are(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study()
+    before = study.read_bytes()
+    with pytest.raises(
+        pj.InputError, match=r"a search would write over .*study.yaml here; give another folder to --out"
+    ):
+        search(study, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("")
+    with pytest.raises(
+        pj.InputError, match="other: holds other files and no study; give an empty or a new folder to --out"
+    ):
+        search(study, other)
+    assert study.read_bytes() == before and [p.name for p in other.iterdir()] == ["thesis.tex"]
+
+
+def test_methods_train_torch_modules_only(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(space={"compression.lsq.weight_bits": [4, 8]}, data="digits")
+    with pytest.raises(
+        pj.InputError, match=r"compression methods train torch modules \(a zoo name or file.py:callable\)"
+    ):
+        search(study, tmp_path / "out")
+
+
+def test_a_stopped_search_over_designs_leaves_its_tables(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from picojoule.studies.pricing import BatchPricing
+
+    space = {"hardware.rows": {"low": 4, "high": 64}, "hardware.cols": {"low": 4, "high": 64}}
+    study, original, calls = make_study(space=space, population=20, trials=400), BatchPricing.totals, [0]
+
+    def totals(self: BatchPricing, keys: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 9:
+            raise KeyboardInterrupt
+        return original(self, keys)
+
+    search(study, tmp_path / "whole")
+    monkeypatch.setattr(BatchPricing, "totals", totals)
+    with pytest.raises(KeyboardInterrupt):
+        search(study, tmp_path / "out")
+    shown = read_study(tmp_path / "out")
+    assert 20 < len(shown) < 400 and shown.front
+    monkeypatch.setattr(BatchPricing, "totals", original)
+    search(study, tmp_path / "out", resume=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_two_processes_cannot_run_one_study(make_study: MakeStudy, tmp_path: Path) -> None:
     from picojoule.studies.storage import study_lock
 
@@ -250,6 +400,7 @@ def test_killed_with_9_and_resumed(make_study: MakeStudy, tmp_path: Path) -> Non
         ) as process:
             while process.poll() is None and not ((out / "journal.log").exists() and len(told(out)) >= done):
                 time.sleep(0.002)
+            assert process.poll() is None, "it ended before it could be killed"
             process.kill()
         assert told(out)[: len(kept)] == kept
         kept = told(out)

@@ -59,6 +59,10 @@ def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
 def test_passwords_stay_out_of_files_and_messages(make_study: MakeStudy, tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:9/none"
     assert hidden_password(url) == "postgresql://me:***@127.0.0.1:9/none"
+    assert (
+        hidden_password("postgresql://h/b?user=me&password=s3&sslmode=x")
+        == "postgresql://h/b?user=me&password=***&sslmode=x"
+    )
     assert hidden_password("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"
     with pytest.raises(InputError) as caught:
         pj.search(make_study(storage=url), out=tmp_path / "out")

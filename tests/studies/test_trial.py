@@ -21,7 +21,7 @@ from picojoule.compress.plan import read_plan
 from picojoule.compress.slimming import SlimmingConfig
 from picojoule.evaluating import Request, network_of_request
 from picojoule.models.data import load
-from picojoule.sim.errors import InputError
+from picojoule.sim.errors import InputError, PicojouleError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.report import wilson_interval
 from picojoule.studies import trial as trials
@@ -288,21 +288,39 @@ def test_a_trial_of_a_batch_runs_on_one_thread(folder: Path, base: str, monkeypa
 # --- what goes wrong ----------------------------------------------------------------------------------------------------
 
 
+def test_what_all_trials_share_stops_the_study(folder: Path) -> None:
+    """It is not stored as a failed trial: when it is mended, the study goes on."""
+    network, gone = str(folder / "small.py"), str(folder / "gone.safetensors")
+    for changes, message in (
+        ({"network": f"{network}:failing"}, f"{network}: failing() failed: ZeroDivisionError: no luck"),
+        (
+            {"network": f"{network}:broken"},
+            "small.broken: layer 'fc': parameter 'fc.weight' holds NaN or infinite values",
+        ),
+        ({"data": None}, "accuracy and compression need data; add the key 'data' to the study"),
+        ({"base": gone}, f"{gone}: the weights of the trained original are gone; put them back, or search anew"),
+        ({"hardware": "isaak"}, "unknown hardware preset 'isaak'"),
+    ):
+        with pytest.raises(PicojouleError) as caught:
+            run_trial(task(folder, None, **{"methods": {}} | changes))
+        assert str(caught.value).startswith(message)
+
+
+def test_a_lack_of_memory_stops_the_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> Any:
+        raise MemoryError("64 GiB")
+
+    monkeypatch.setattr("picojoule.accuracy.measure", full)
+    with pytest.raises(InputError, match=r"trial \d+ could not be run here: MemoryError: 64 GiB"):
+        run_trial(task(folder, None, methods={}))
+
+
 def test_failures_are_outcomes_with_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(**changes: Any) -> tuple[str, str]:
         outcome = run_trial(task(folder, None, **{"methods": {}} | changes))
         assert not (outcome.values or outcome.details or outcome.bill)
         return outcome.state, outcome.message
 
-    network = str(folder / "small.py")
-    assert ended(network=f"{network}:failing") == (
-        "failed",
-        f"{network}: failing() failed: ZeroDivisionError: no luck",
-    )
-    assert ended(network=f"{network}:broken") == (
-        "failed",
-        "small.broken: layer 'fc': parameter 'fc.weight' holds NaN or infinite values; every weight must be finite",
-    )
     assert ended(metrics=("energy",))[1].startswith("unknown objective 'energy'; did you mean 'energy_pj'? (choose")
     assert ended(metrics=("resources",)) == (
         "failed",
@@ -310,10 +328,6 @@ def test_failures_are_outcomes_with_a_sentence(folder: Path, monkeypatch: pytest
     )
     assert ended(metrics=("ranges",)) == ("failed", "objective ranges is no number; choose another metric")
     assert ended(hardware_keys={"rows": 0})[0] == "failed"
-    assert ended(data=None) == (
-        "failed",
-        "accuracy and compression need data; add the key 'data' to the study, such as data: fashion-mini",
-    )
     assert ended(methods={"lsk": {}}) == (
         "failed",
         "unknown method 'lsk'; did you mean 'lsq'? (choose from 'lsq', 'slimming')",
