@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -233,9 +234,17 @@ def compare(
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
     """Say how likely one run costs less energy than another, given how uncertain the technology constants are."""
-    from picojoule.comparison import compare_runs
+    from picojoule.comparison import compare as compare_saved
+    from picojoule.comparison import comparison_table
+    from picojoule.sim.errors import printable
 
-    _list(compare_runs(runs), format_)
+    found = compare_saved(runs)
+    if found.note:
+        _say(printable(found.note))
+    if format_ is ListFormat.JSON:
+        _list(found.rows, format_)
+        return
+    _show(comparison_table(found.rows))
 
 
 @app.command()
@@ -298,7 +307,8 @@ def pareto(
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pareto.csv and pareto.png.")] = None,
     x: Annotated[
-        str | None, typer.Option("--x", help="Total to make small.", show_default="energy_pj_per_sample")
+        str | None,
+        typer.Option("--x", help="Total to set against accuracy.", show_default="energy; a study: its objectives"),
     ] = None,
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
@@ -312,7 +322,13 @@ def pareto(
     if out is not None:
         found.save(out)
         _say(f"saved to {out}")
-    _list(found.rows, format_)
+    if format_ is ListFormat.JSON:
+        _list(found.rows, format_)
+        return
+    table, note = found.table(shutil.get_terminal_size().columns if sys.stdout.isatty() else 120)
+    _show(table)
+    if note:
+        _show(note)
 
 
 @app.command()
@@ -328,7 +344,8 @@ def search(
     format_: ListFormatOption = ListFormat.TABLE,
 ) -> None:
     """Search hardware and compression together; what is found is kept as it comes, and --resume goes on after any stop."""
-    from picojoule.searching import SearchRequest, run_search, shown_front, summary_of
+    from picojoule.searching import SearchRequest, run_search
+    from picojoule.studies.summary import shown_front, summary_of
 
     _check_folder(out)
     request = SearchRequest(study=study, out=out, trials=trials, jobs=jobs, scheduler=scheduler, resume=resume)

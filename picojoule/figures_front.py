@@ -64,9 +64,9 @@ def plot_front(
     The default is the first two objectives, the one to be small along x; with one objective, the trial's number against it.
     Steps join the points that nothing beats in the two objectives drawn: behind a step lies what the front dominates.
     With three objectives or more, all points of the front are filled and their size shows the first objective not on an axis.
-    Thin bars are the intervals in pareto.csv (accuracy: 95 %; energy: sampled technology constants). `names` writes the front
-    points' trials beside them, where two would not overlap. Of more than 5,000 trials of a kind a seeded sample is drawn,
-    and the legend says so.
+    Thin bars are the intervals in pareto.csv (accuracy: 95 %; energy: 90 % of sampled technology constants). `names` writes the
+    front points' trials beside them, where two would not overlap. Of more than 5,000 trials of a kind a seeded sample is
+    drawn, and the legend says so.
 
     Raises:
         InputError: for an unknown column, or one without numbers.
@@ -190,21 +190,23 @@ def _size_legend(axes: "Axes", result: "StudyResult", metric: str, rows: NDArray
 
 
 def _draw_ranges(axes: "Axes", result: "StudyResult", pair: _Pair, front: NDArray[np.intp]) -> None:
-    """Draw the intervals that pareto.csv holds for the metrics on the axes."""
+    """Draw the intervals that pareto.csv holds for the metrics on the axes; the legend says what they are and of which points."""
     row_of = {float(n): i for i, n in zip(front, number_of(result.columns["number"])[front], strict=True)}
-    for row in result.front:
-        i = row_of.get(float(row["number"]))
-        if i is None:
-            continue
-        if ends := _ends(row, pair.x, pair.shown_x):
-            axes.plot(ends, [pair.ys[i]] * 2, color="C0", alpha=0.3, linewidth=2, zorder=2)
-        if ends := _ends(row, pair.y, pair.shown_y):
-            axes.plot([pair.xs[i]] * 2, ends, color="C0", alpha=0.3, linewidth=2, zorder=2)
+    places = [(row, row_of[float(row["number"])]) for row in result.front if float(row["number"]) in row_of]
+    for metric, shown, across in ((pair.x, pair.shown_x, False), (pair.y, pair.shown_y, True)):
+        found = [(ends, i) for row, i in places if (ends := _ends(row, metric, shown, result.spec.batch))]
+        meaning = "95 % interval" if metric == "accuracy" else "90 % of sampled constants"
+        which = "" if len(found) == len(front) else f" ({len(found):,} of {len(front):,} points have one)"
+        for k, (ends, i) in enumerate(found):
+            at = ([pair.xs[i]] * 2, ends) if across else (ends, [pair.ys[i]] * 2)
+            label = None if k else f"bars of {shown.words}: {meaning}{which}"
+            axes.plot(*at, color="C0", alpha=0.3, linewidth=2, zorder=2, label=label)
 
 
-def _ends(row: Any, metric: str, shown: Shown) -> list[float] | None:
+def _ends(row: Any, metric: str, shown: Shown, batch: int) -> list[float] | None:
     stem = "energy" if metric in ("energy_pj", "energy_pj_per_sample") else metric
-    ends = [number_of(np.array([row.get(f"{stem}_{end}")], dtype=object))[0] * shown.factor for end in ("low", "high")]
+    factor = shown.factor * (batch if metric == "energy_pj" else 1)  # pareto.csv has the range per sample
+    ends = [number_of(np.array([row.get(f"{stem}_{end}")], dtype=object))[0] * factor for end in ("low", "high")]
     return [float(v) for v in ends] if np.isfinite(ends).all() else None
 
 

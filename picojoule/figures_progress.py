@@ -1,7 +1,7 @@
 """How a search went: its hypervolume trial by trial, and what several seeds of it attain."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,9 @@ def _draw_history(axes: "Axes", history: NDArray[np.float64], label: str, *, col
 def plot_attainment(results: Sequence["StudyResult"], axes: "Axes | None" = None) -> "Axes":
     """Draw what the best, the median and the worst of several studies attain in their two objectives, shaded between.
 
-    A study attains what a trial of its front is nowhere worse than (Fonseca and Fleming 1996); the best surface is attained
-    by at least one study, the worst by all that have a front. Studies without one count: the worst is then missing.
+    The surfaces run out to the bad ends of the axes: what lies behind a corner is attained too. A study attains what
+    a trial of its front is nowhere worse than (Fonseca and Fleming 1996); the best surface is attained by at least one study,
+    the worst by all that have a front. Studies without one count: the worst is then missing.
 
     Raises:
         InputError: for other than two objectives, different objectives (the difference is named), or no front at all.
@@ -134,14 +135,23 @@ def draw_attainment(
     scale_axis(axes, "x", xs)
     scale_axis(axes, "y", ys)
     styles = {"best": ("C0", "--"), "median": ("black", "-"), "worst": ("C1", ":")}
-    for word, surface in corners.items():
-        if word == "median" and levels["median"] in (levels["best"], levels["worst"]):
-            continue
+    shown = [w for w in corners if w != "median" or levels[w] not in (levels["best"], levels["worst"])]
+    for word in shown:
+        surface = corners[word]
         count = f"at least {levels[word]} of {len(fronts)}" if levels[word] < len(fronts) else f"all {len(fronts)}"
         color, line = styles[word]
         label = f"{word}: {count}" + ("" if len(surface) else " (nothing)")
-        axes.step(*drawn(surface), where="post", label=label, color=color, linestyle=line, linewidth=1.8)
-    _shade(axes, drawn(corners["best"]), drawn(corners["worst"]), senses[x], senses[y])
+        style: dict[str, Any] = {"color": color, "linestyle": line, "linewidth": 1.8}
+        axes.step(*drawn(surface), where="post", label=label, marker="o", markersize=4, **style)
+    axes.margins(0.1)  # room for the surfaces to run out to the bad ends
+    far_x, far_y = _bad_ends(axes, senses[x], senses[y])
+    for word in shown:
+        color, line = styles[word]
+        xs, ys = drawn(corners[word])
+        if xs.size:
+            ends = [xs[0], xs[0], np.nan, xs[-1], far_x], [far_y, ys[0], np.nan, ys[-1], ys[-1]]
+            axes.plot(*ends, color=color, linestyle=line, linewidth=1.8, label=f"_{word}")
+    _shade(axes, drawn(corners["best"]), drawn(corners["worst"]), far_x, far_y)
     axes.set_xlabel(shown_x.label)
     axes.set_ylabel(shown_y.label)
     axes.grid(alpha=0.3)
@@ -152,10 +162,16 @@ def draw_attainment(
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def _shade(axes: "Axes", best: Points, worst: Points, sense_x: str, sense_y: str) -> None:
-    """Shade what some attain and not all: between two surfaces, as far as the axes show."""
+def _bad_ends(axes: "Axes", sense_x: str, sense_y: str) -> tuple[float, float]:
+    """Return the ends of both axes that are worse than all that is drawn, and keep the axes there."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    far_x, far_y = (left if sense_x == "max" else right), (bottom if sense_y == "max" else top)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    return (left if sense_x == "max" else right), (bottom if sense_y == "max" else top)
+
+
+def _shade(axes: "Axes", best: Points, worst: Points, far_x: float, far_y: float) -> None:
+    """Shade what some attain and not all: between two surfaces, out to the bad ends of the axes."""
 
     def outline(points: Points) -> Points:
         """Return the surface's corners from the bad end of y to the bad end of x."""
@@ -168,5 +184,3 @@ def _shade(axes: "Axes", best: Points, worst: Points, sense_x: str, sense_y: str
     axes.fill(
         np.concatenate([xs, back_x[::-1]]), np.concatenate([ys, back_y[::-1]]), color="C0", alpha=0.12, linewidth=0
     )
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)

@@ -116,7 +116,12 @@ def subject_of(result: "StudyResult") -> str:
 
 def target_of(result: "StudyResult") -> str:
     """Return the hardware a study is about: a preset's name, or a file's name without its ending."""
-    path = Path(result.spec.hardware)
+    return hardware_name(result.spec.hardware)
+
+
+def hardware_name(hardware: str) -> str:
+    """Return what a study's hardware is called: a preset's name, or a file's name without its ending."""
+    path = Path(hardware)
     return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
@@ -177,7 +182,14 @@ def why_empty(result: "StudyResult") -> PicojouleError | None:
         numbers = np.flatnonzero(mask & np.asarray(messages != "", dtype=np.bool_))
         if numbers.size:
             first = numbers[0]
-            return InputError(f"{sentence}; the first {word}, trial {_trial(result, first)}: {messages[first]}")
+            kind = InfeasibleError if mask is trials.infeasible else InputError
+            return kind(f"{sentence}; the first {word}, trial {_trial(result, first)}: {messages[first]}")
+    if trials.proxy.any():
+        broken = sorted({str(text) for text in result.columns["violated"][trials.proxy] if text})
+        if broken:
+            return InfeasibleError(
+                f"{sentence}, all beyond a limit (such as {broken[0]}); loosen it or widen the space"
+            )
     return InputError(f"{sentence}; go on with `picojoule search --resume`")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from picojoule.comparison import short_names
 from picojoule.figures_axes import legend_beside, scale_axis, shown_as
 from picojoule.figures_trials import costs_of, name_of, number_of, pair_of, same_objectives, sort_trials, target_of
 from picojoule.fronts import non_dominated
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from picojoule.studies.results import StudyResult
 
 _MOST_ROWS = 10_000
+_LAST = ("on_front", "p_non_dominated")
 
 
 def compare_studies(results: Sequence["StudyResult"]) -> Compared:
     """Return the trials of studies that share their objectives, and which of them nothing beats on the same hardware.
 
-    Rows hold `study, target, number`, parameters, objectives, `on_front` and `p_non_dominated` (within its own study), best
-    first objective first. Of a study with more than 10,000 trials that count only its front is listed.
+    Rows hold `study, target, number`, parameters, objectives, `split` (accuracy is that of validation data), `on_front`
+    and `p_non_dominated` (within its own study), best first objective first. Of a study with more than 10,000 trials that
+    count only its front is listed.
 
     Raises:
         InputError: if their objectives differ; the difference is named.
@@ -35,23 +38,24 @@ def compare_studies(results: Sequence["StudyResult"]) -> Compared:
     """
     same_objectives(results)
     fronts = joint_fronts(results)
+    names = names_of(results)
     rows: list[tuple[Any, ...]] = []
     short = []
-    for result, front in zip(results, fronts, strict=True):
+    for result, name, front in zip(results, names, fronts, strict=True):
         trials = sort_trials(result)
         listed = np.flatnonzero(trials.counted)
         if listed.size > _MOST_ROWS:
-            short.append(f"{name_of(result)} ({listed.size:,} trials)")
+            short.append(f"{name} ({listed.size:,} trials)")
             listed = np.flatnonzero(trials.front)
         costs = costs_of(result)
         rows.extend(
-            ((target_of(result), *costs[i], name_of(result), int(i)), row)
-            for i, row in zip(listed, _rows(result, listed, front), strict=True)
+            ((target_of(result), *costs[i], name, int(i)), row)
+            for i, row in zip(listed, _rows(result, name, listed, front), strict=True)
         )
     note = f"only the front is listed of {', '.join(short)}; the rest is in trials.csv" if short else ""
     made = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-    keys = dict.fromkeys(key for row in made for key in row if key not in ("on_front", "p_non_dominated"))
-    whole = [{key: row.get(key) for key in (*keys, "on_front", "p_non_dominated")} for row in made]
+    keys = dict.fromkeys(key for row in made for key in row if key not in _LAST)
+    whole = [{key: row.get(key) for key in (*keys, *_LAST)} for row in made]
 
     def save_all(folder: Path) -> None:
         write_atomic(folder / "pareto.csv", rows_to_csv(whole))
@@ -60,7 +64,15 @@ def compare_studies(results: Sequence["StudyResult"]) -> Compared:
         save(axes, folder / "pareto.png")
         save_attainment(results, folder)
 
-    return Compared(rows=whole, save=save_all, note=note)
+    parameters = tuple(dict.fromkeys(key for result in results for key in result.spec.space))
+    return Compared(rows=whole, save=save_all, note=note, parameters=parameters)
+
+
+def names_of(results: Sequence["StudyResult"]) -> list[str]:
+    """Return what studies are called: their folders, with those above where the names are equal."""
+    if all(result.folder for result in results):
+        return short_names([result.folder for result in results if result.folder])
+    return [name_of(result) for result in results]
 
 
 def joint_fronts(results: Sequence["StudyResult"]) -> list[NDArray[np.bool_]]:
@@ -75,14 +87,16 @@ def joint_fronts(results: Sequence["StudyResult"]) -> list[NDArray[np.bool_]]:
     return kept
 
 
-def _rows(result: "StudyResult", listed: NDArray[np.intp], front: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def _rows(result: "StudyResult", name: str, listed: NDArray[np.intp], front: NDArray[np.bool_]) -> list[dict[str, Any]]:
     share = {int(row["number"]): row.get("p_non_dominated") for row in result.front}
     named = {
         key: result.columns[key][listed].tolist() for key in ("number", *result.spec.space, *result.spec.objectives)
     }
     made = []
     for kept, *values in zip(front[listed].tolist(), *named.values(), strict=True):
-        row = {"study": name_of(result), "target": target_of(result), **dict(zip(named, values, strict=True))}
+        row = {"study": name, "target": target_of(result), **dict(zip(named, values, strict=True))}
+        if "accuracy" in result.spec.objectives:
+            row["split"] = "val"
         made.append(row | {"on_front": kept, "p_non_dominated": share.get(row["number"])})
     return made
 
@@ -101,7 +115,7 @@ def plot_studies(results: Sequence["StudyResult"]) -> "Axes":
         x, y = pair_of(senses)
     shown_x, shown_y = shown_as(x), shown_as(y)
     drawn_x, drawn_y = [], []
-    for number, result in enumerate(results):
+    for number, (result, name) in enumerate(zip(results, names_of(results), strict=True)):
         front = np.flatnonzero(sort_trials(result).front)
         if x in senses:  # the staircase of the two objectives drawn, best x first
             best = front[non_dominated(costs_of(result, [x, y])[front])]
@@ -109,7 +123,7 @@ def plot_studies(results: Sequence["StudyResult"]) -> "Axes":
         xs = number_of(result.columns[x])[front] * shown_x.factor
         ys = number_of(result.columns[y])[front] * shown_y.factor
         style = {"color": f"C{number % 10}", "marker": "os^Dv"[number % 5], "markersize": 5}
-        label = f"{name_of(result)} on {target_of(result)}: {front.size:,} of {len(result.columns['number']):,}"
+        label = f"{name} on {target_of(result)}: {front.size:,} of {len(result.columns['number']):,}"
         axes.step(xs, ys, where="post", label=label, linestyle=("-", "--", ":", "-.")[number % 4], **style)
         drawn_x.append(xs)
         drawn_y.append(ys)

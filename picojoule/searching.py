@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from picojoule.figures_trials import why_empty
 from picojoule.networks import is_torch
-from picojoule.sim.errors import InfeasibleError, InputError
+from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.studies import results
 from picojoule.studies.results import StudyResult
@@ -20,6 +20,7 @@ from picojoule.studies.session import Session, check_folder, open_session, popul
 from picojoule.studies.space import check_space, parameters
 from picojoule.studies.spec import StudySpec, parse_study, read_study_file
 from picojoule.studies.storage import study_lock
+from picojoule.studies.summary import summary_of
 
 if TYPE_CHECKING:
     from picojoule.studies.driver import Driver, Outcome
@@ -306,110 +307,10 @@ def finish(made: StudyResult) -> StudyResult:
     if made.folder is not None:
         results.write_front(made.folder, made.front, made.spec)
         results.write_summary(made.folder, summary_of(made))
-    if not made.front:
-        raise empty_front(made)
+    if reason := why_empty(made):
+        raise reason
     if made.folder is not None:
         from picojoule.figures import save_study_figures
 
         save_study_figures(made, made.folder)
     return made
-
-
-_SHOWN_ROWS = 20
-
-
-def shown_front(made: StudyResult) -> list[dict[str, Any]]:
-    """Return the front as a terminal shows it: rounded, some 20 points and the knee (all are in pareto.csv)."""
-    from picojoule.figures_axes import shown_as
-
-    rows: list[dict[str, Any]] = []
-    last = [key.rpartition(".")[2] for key in made.spec.space]
-    short = {key: name if last.count(name) == 1 else key for key, name in zip(made.spec.space, last, strict=True)}
-    step = max(1, math.ceil(len(made.front) / _SHOWN_ROWS))
-    for row in (r for i, r in enumerate(made.front) if i % step == 0 or r["knee"]):
-        line: dict[str, Any] = {"trial": row["number"]}
-        line |= {short[key]: row[key] for key in made.spec.space}
-        for metric in made.spec.metrics:
-            how = shown_as(metric)
-            line[f"{how.words.removesuffix(' per sample')} {how.unit}".rstrip()] = f"{row[metric] * how.factor:.3g}"
-        if row.get("accuracy_test") is not None:
-            line["test %"] = f"{row['accuracy_test'] * 100:.3g}"
-        if row.get("p_non_dominated") is not None:
-            line["P"] = f"{row['p_non_dominated']:.2f}"
-        line["knee"] = "knee" if row["knee"] else ""
-        rows.append(line)
-    return rows
-
-
-def summary_of(made: StudyResult) -> dict[str, Any]:
-    """Return what summary.json holds: counts, best values, the knee, the hypervolume and its reference."""
-    from picojoule.fronts import hypervolume, reference_point
-
-    columns, spec = made.columns, made.spec
-    complete = columns["state"] == "complete"
-    counted = made.counting()
-    best = {}
-    for metric, sense in spec.objectives.items():
-        values = columns[metric][counted]
-        if values.size:
-            best[metric] = float(values.max() if sense == "max" else values.min())
-    volume = reference = None
-    costs = made.costs()[counted]
-    if len(costs) and costs.shape[1] <= 3:
-        at = reference_point(costs)
-        volume = float(hypervolume(costs[_front_of(costs)], at))
-        reference = {m: s * float(v) for m, s, v in zip(spec.objectives, spec.signs, at, strict=True)}
-    bend = next((row["number"] for row in made.front if row["knee"]), None)
-    return {
-        "schema": 1,
-        "trials": len(made),
-        "asked": spec.trials,
-        "complete": int(complete.sum()),
-        "proxies": int((complete & (columns["fidelity"] == "proxy")).sum()),
-        "infeasible": int((columns["state"] == "infeasible").sum()),
-        "failed": int((columns["state"] == "failed").sum()),
-        "violating": int((complete & (columns["violated"] != "")).sum()),
-        "front": len(made.front),
-        "best": best,
-        "knee": bend,
-        "hypervolume": volume if volume is None or math.isfinite(volume) else None,
-        "reference": reference,
-    }
-
-
-def _front_of(costs: Any) -> Any:
-    from picojoule.fronts import non_dominated
-
-    return non_dominated(costs)
-
-
-def empty_front(made: StudyResult) -> InputError | InfeasibleError:
-    """Return why there is no front."""
-    columns, spec = made.columns, made.spec
-    complete = (columns["state"] == "complete") & (columns["fidelity"] != "proxy")
-    if complete.any():
-        closest = []
-        for metric, (low, high) in spec.limits.items():
-            values = columns[metric][complete]
-            if high is not None and values.min() > high:
-                closest.append(f"{metric} must be at most {high:g}, the least reached is {values.min():.6g}")
-            if low is not None and values.max() < low:
-                closest.append(f"{metric} must be at least {low:g}, the most reached is {values.max():.6g}")
-        reason = "; ".join(closest) or f"no trial keeps {' and '.join(spec.limits)} at once"
-        return InfeasibleError(
-            f"none of {len(made)} trials keeps the constraints: {reason}; loosen them or widen the space"
-        )
-    proxies = columns["state"] == "complete"
-    if proxies.any():
-        broken = columns["violated"][np.flatnonzero(proxies)[0]]
-        return InfeasibleError(
-            f"none of {len(made)} trials was fit to train fully, as all break a limit after {spec.training.proxy_epochs} epochs "
-            f"(the first: {broken}); loosen the constraints or widen the space"
-        )
-    infeasible = columns["state"] == "infeasible"
-    if infeasible.any() and not (columns["state"] == "failed").any():
-        first = columns["message"][np.flatnonzero(infeasible)[0]]
-        return InfeasibleError(f"no design of {len(made)} trials holds the network; the first: {first}")
-    failed = np.flatnonzero(columns["state"] == "failed")
-    first = columns["message"][failed[0]] if failed.size else "nothing was run"
-    return InputError(f"none of {len(made)} trials was completed, so there is no front; the first failure: {first}")

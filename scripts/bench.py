@@ -111,6 +111,31 @@ def searching(designs: int) -> dict[str, float]:
     return found
 
 
+def training_jobs(trials: int) -> dict[str, float]:
+    """Time a study whose trials train, with one job and with two (wall time: it needs two idle cores)."""
+    study = {
+        "network": "dscnn-fashion",
+        "data": "fashion-mini",
+        "hardware": "edge-16x16",
+        "space": {"hardware.rows": [8, 16, 32], "compression.lsq.weight_bits": [8, 6, 5, 4, 3, 2]},
+        "objectives": {"accuracy": "max", "energy_pj_per_sample": "min"},
+        "sampler": "grid",
+        "batch_size": 6,
+        "trials": trials,
+        "training": {"epochs": 3, "proxy_epochs": 3, "pretrain_epochs": 1},
+    }
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for jobs in (1, 2):
+            out = Path(folder) / str(jobs)
+            pj.search({**study, "trials": 1}, out=out)  # the original and one trial: what both have to do first
+            start = time.perf_counter()
+            pj.search(study, out=out, jobs=jobs, resume=True)
+            found[f"training study, {trials - 1} trials, {jobs} jobs, s"] = time.perf_counter() - start
+    one, two = found.values()
+    return {**found, "training study, two jobs against one": one / two}
+
+
 def start_up(repeats: int) -> dict[str, float]:
     """Start the command line in a fresh process for its help."""
 
@@ -147,7 +172,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--designs", type=int, default=100_000, help="of the search over hardware alone")
     parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--training", type=int, metavar="TRIALS", help="only time a training study with 1 and 2 jobs")
     given = parser.parse_args()
+    if given.training:
+        show(training_jobs(given.training), given.format)
+        return
     found = {
         **start_up(given.repeats),
         **pricing(given.repeats),
@@ -155,11 +184,16 @@ def main() -> None:
         **searching(given.designs),
         **crossbars(given.repeats),
     }
-    if given.format == "json":
+    show(found, given.format)
+
+
+def show(found: dict[str, float], form: str) -> None:
+    """Print figures."""
+    if form == "json":
         print(json.dumps(found, indent=1))
-    else:
-        for name, value in found.items():
-            print(f"{name:60} {value:10.3g}")
+        return
+    for name, value in found.items():
+        print(f"{name:60} {value:10.3g}")
 
 
 if __name__ == "__main__":

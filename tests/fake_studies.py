@@ -22,6 +22,7 @@ class Spec:
     constraints: dict[str, Limits] = field(default_factory=dict)
     network: str = "lenet5"
     hardware: str = "edge-32x32"
+    batch: int = 1
 
 
 @dataclass(frozen=True)

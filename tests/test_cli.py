@@ -487,7 +487,7 @@ WORDS = {
     "evaluate two.csv -H edge-16x16 --compression gone.yaml": "gone.yaml: no such file; expected a compression plan",
     "compare two.csv": "compare needs at least two runs made with `evaluate --out`",
     "compare gone gone": "gone/components.csv: no such file; expected the components.csv of `evaluate --out`",
-    "pareto gone": "gone/report.json: no such file; expected a report.json of `evaluate --out`",
+    "pareto gone": "gone: no such file or folder; give the folder of a run or of a study, or a CSV table of results",
     "pareto gone.csv": "gone.csv: no such file; expected a CSV table of results",
 }  # fmt: skip
 

@@ -110,9 +110,30 @@ def test_ranges_knee_and_names() -> None:
     bars = [(list(li.get_xdata()), list(li.get_ydata())) for li in axes.get_lines() if li.get_alpha() == 0.3]
     assert ([1.0, 4.0], [80.0, 80.0]) in bars and ([2.0, 2.0], pytest.approx([78.0, 82.0])) in bars
     assert len(bars) == 4 + 3
+    assert "bars of energy per sample: 90 % of sampled constants (3 of 4 points have one)" in legend(axes)
+    assert "bars of accuracy: 95 % interval" in legend(axes)
     words = [t.get_text() for t in axes.texts]
     assert words.count("knee") == 1 and {"0", "2"} <= set(words)
     assert len(words) == 4, "trials 1 and 6 lie on one spot: one is named"
+
+
+def test_range_of_a_batch_is_that_of_its_samples() -> None:
+    made = study({"energy_pj": "min", "latency_s": "min"}, {"energy_pj": [8e6], "latency_s": [1e-3]})
+    front = ({**made.front[0], "energy_low": 1e6, "energy_high": 3e6},)
+    axes = plot_front(replace(made, spec=replace(made.spec, batch=4), front=front))
+    assert [list(li.get_xdata()) for li in axes.get_lines() if li.get_alpha() == 0.3] == [[4.0, 12.0]]
+
+
+@pytest.mark.parametrize("sense_y", ["min", "max"])
+@pytest.mark.parametrize("sense_x", ["min", "max"])
+def test_knee_is_written_on_the_side_where_nothing_is(sense_x: str, sense_y: str) -> None:
+    senses = {"energy_pj_per_sample": sense_x, "latency_s": sense_y}
+    made = study(senses, {"energy_pj_per_sample": [1e6], "latency_s": [1e-3]})
+    axes = plot_front(replace(made, front=({**made.front[0], "knee": True},)), x="energy_pj_per_sample", y="latency_s")
+    (word,) = axes.texts
+    assert word.get_text() == "knee"
+    right, up = word.get_position()
+    assert (right > 0, up > 0) == (sense_x == "max", sense_y == "max")
 
 
 def test_third_objective_is_the_size_and_limits_are_lines() -> None:
@@ -219,14 +240,48 @@ def test_attainment_by_hand() -> None:
     close(drawn["best: at least 1 of 3"], [1, 2, 3], [3, 2, 1])
     close(drawn["median: at least 2 of 3"], [2, 3], [3, 2])
     close(drawn["worst: all 3"], [3], [3])
-    assert all(li.get_drawstyle() == "steps-post" for li in axes.get_lines())
-    assert len(axes.patches) == 1, "shaded between best and worst"
+    assert all(li.get_drawstyle() == "steps-post" for li in axes.get_lines() if not li.get_label().startswith("_"))
+    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+    assert right > 3 and top > 3
+    close(drawn["_best"], [1, 1, NAN, 3, right], [top, 3, NAN, 1, 1])
+    close(drawn["_worst"], [3, 3, NAN, 3, right], [top, 3, NAN, 3, 3])
+    (shaded,) = axes.patches
+    best = [(1, top), (1, 3), (2, 3), (2, 2), (3, 2), (3, 1), (right, 1)]
+    np.testing.assert_allclose(shaded.get_xy(), [*best, (right, 3), (3, 3), (3, top), (1, top)])
+    assert shaded.get_xy()[0].tolist() == shaded.get_xy()[-1].tolist()
+
+
+@pytest.mark.parametrize("sense_y", ["min", "max"])
+@pytest.mark.parametrize("sense_x", ["min", "max"])
+def test_attainment_of_one_point_runs_out_to_the_bad_ends(sense_x: str, sense_y: str) -> None:
+    senses = {"energy_pj_per_sample": sense_x, "latency_s": sense_y}
+    x_first = not (sense_x == "max" and sense_y == "min")
+    seeds = [study(senses, {"energy_pj_per_sample": [v * 1e6], "latency_s": [v * 1e-3]}) for v in (2.0, 2.0)]
+    axes = plot_attainment(seeds)
+    marks = [li for li in axes.get_lines() if not li.get_label().startswith("_")]
+    assert [li.get_marker() for li in marks] == ["o", "o"]
+    bad_x, bad_y = (
+        ends[0 if sense == "max" else 1]
+        for ends, sense in zip(
+            (axes.get_xlim(), axes.get_ylim()), (sense_x, sense_y) if x_first else (sense_y, sense_x), strict=True
+        )
+    )
+    close(lines(axes)["_best"], [2, 2, NAN, 2, bad_x], [bad_y, 2, NAN, 2, 2])
+    assert abs(bad_x - 2) > 0.05 and abs(bad_y - 2) > 0.05
 
 
 def test_attainment_of_an_objective_to_be_large() -> None:
     axes = plot_attainment([small("a"), small("b")])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("energy per sample, µJ", "accuracy, %")
     close(lines(axes)["best: at least 1 of 2"], [1, 2, 4], [60, 80, 90])
+    (shaded,) = axes.patches
+    corners = shaded.get_xy()
+    assert corners[0].tolist() == [1, axes.get_ylim()[0]], "accuracy is bad at the bottom"
+    assert [axes.get_xlim()[1], 90] in corners.tolist(), "energy at the right"
+    assert corners.min(axis=0).tolist() == [1, axes.get_ylim()[0]] and corners.max(axis=0).tolist() == [
+        axes.get_xlim()[1],
+        90,
+    ]
 
 
 # --- importance ---------------------------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ def test_a_study_file_changed_while_it_runs_stops_the_study(
 def test_constraints_that_nothing_keeps_are_named(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(constraints={"area_mm2": {"max": 0.001}, "latency_s": {"max": 10.0}})
     with pytest.raises(
-        pj.InfeasibleError, match=r"none of 14 trials keeps the constraints: area_mm2 must be at most 0.001, the"
+        pj.InfeasibleError, match=r"none of 14 complete trials meets area_mm2 <= 0.001 \(closest: 3.23074, trial 2\)"
     ):
         search(study, tmp_path / "out")
     found = read_study(tmp_path / "out")
@@ -220,7 +220,10 @@ def test_designs_that_cannot_hold_the_network_are_kept_with_their_reason(make_st
     )
     network = tmp_path / "small.csv"
     network.write_text(network.read_text() + "huge, 9, 9, 3, 3, 8192, 16384, 1,\n")
-    with pytest.raises(pj.InfeasibleError, match=r"no design of 3 trials holds the network; the first: .* chips"):
+    with pytest.raises(
+        pj.InfeasibleError,
+        match=r"no trial is complete \(3 told: 3 infeasible\); the first infeasible, trial 0: .* chips",
+    ):
         search(study, tmp_path / "out")
     found = read_study(tmp_path / "out")
     assert list(found.columns["state"]) == ["infeasible"] * 3
