@@ -18,7 +18,7 @@ def page_of(source: Path) -> Page:
     """Return what the page of a run folder (`evaluate --out`) or a study folder (`search --out`) says.
 
     Raises:
-        InputError: if the folder is neither, or torn.
+        InputError: if the folder is neither, or torn, or a search that was stopped before its first table.
 
     """
     from picojoule.page.reading import read_run
@@ -31,6 +31,11 @@ def page_of(source: Path) -> Page:
         raise InputError(f"{source}: no such folder; give one made with `evaluate --out` or `search --out`")
     if (folder / "report.json").exists():
         return run_page(read_run(folder))
+    if (folder / "study.yaml").exists() and not (folder / "trials.csv").exists():
+        raise InputError(
+            f"{folder}: this search was stopped before its first table (trials.csv) was written; go on with `picojoule search "
+            f"{folder / 'study.yaml'} --out {folder} --resume`, then report again"
+        )
     if (folder / "trials.csv").exists() or (folder / "study.yaml").exists():
         return study_page(read_study(folder))
     raise InputError(

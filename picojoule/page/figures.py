@@ -6,7 +6,7 @@ from typing import Any
 
 from picojoule.page.content import Figure
 from picojoule.page.reading import Run
-from picojoule.page.words import shortened
+from picojoule.page.words import for_batch, shortened
 
 # Okabe and Ito's palette for every kind of color vision, each with its own hatch so that gray will do.
 _STYLES = (
@@ -14,6 +14,7 @@ _STYLES = (
     ("#b8ad1d", "+"), ("#888888", "|"),
 )  # fmt: skip
 _DIGITS = 6
+_LONGEST = 40  # characters of a name in a legend or a hover
 _MANY = 60  # layers: their labels get shorter
 
 
@@ -32,15 +33,21 @@ def heaviest_components(run: Run, most: int = len(_STYLES) - 1) -> tuple[list[st
     return (names, []) if len(names) <= most + 1 else (names[:most], names[most:])
 
 
+def drawn_text(text: str, limit: int = _LONGEST) -> str:
+    """Return text as plotly draws it literally: shortened, its `<` and `&` no markup (plotly knows no entity for quotes)."""
+    return html.escape(shortened(text, limit), quote=False)
+
+
 def layer_labels(run: Run) -> list[str]:
     """Return a label per layer, unique by its number, which the table shows as well."""
     limit = 26 if len(run.layers) <= _MANY else 18
-    return [f"{i} {html.escape(shortened(layer.name, limit))}" for i, layer in enumerate(run.layers, start=1)]
+    return [f"{i} {drawn_text(layer.name, limit)}" for i, layer in enumerate(run.layers, start=1)]
 
 
 def energy_figure(run: Run, name: str) -> Figure:
     """Return the energy of each layer, stacked by component."""
     kept, rest = heaviest_components(run)
+    of_batch = for_batch(run.network["batch"])
     groups: list[tuple[str, Sequence[str]]] = [(c, (c,)) for c in kept]
     if rest:
         groups.append((f"{len(rest)} others", rest))
@@ -50,10 +57,10 @@ def energy_figure(run: Run, name: str) -> Figure:
     ]
     return Figure(
         name=name,
-        title="Energy per layer by component",
-        about=f"Stacked bars, one per layer in order of execution: dynamic energy by component ({', '.join(kept)}). "
+        title=f"Energy per layer by component{of_batch}",
+        about=f"Stacked bars, one per layer in order of execution{of_batch}: dynamic energy by component ({', '.join(kept)}). "
         "The table of layers holds the same figures.",
-        spec=_stacked(run, series, "J", "energy"),
+        spec=_stacked(run, series, "J", f"energy{of_batch}"),
     )
 
 
@@ -63,14 +70,15 @@ def latency_figure(run: Run, name: str) -> Figure:
         layer.latency_s * layer.stall_cycles / max(1.0, layer.compute_cycles + layer.stall_cycles)
         for layer in run.layers
     ]
+    of_batch = for_batch(run.network["batch"])
     computing = [layer.latency_s - stall for layer, stall in zip(run.layers, stalls, strict=True)]
     series = [("computing", computing), ("stalled", stalls)]
     return Figure(
         name=name,
-        title="Latency per layer",
-        about="Stacked bars, one per layer in order of execution: time computing and time stalled, waiting for memory. "
-        "The table of layers holds the same figures.",
-        spec=_stacked(run, series, "s", "latency"),
+        title=f"Latency per layer{of_batch}",
+        about=f"Stacked bars, one per layer in order of execution{of_batch}: time computing and time stalled, waiting "
+        "for memory. The table of layers holds the same figures.",
+        spec=_stacked(run, series, "s", f"latency{of_batch}"),
     )
 
 
@@ -79,7 +87,7 @@ def _stacked(run: Run, series: Sequence[tuple[str, Sequence[float]]], unit: str,
     traces = [
         {
             "type": "bar",
-            "name": html.escape(label),
+            "name": drawn_text(label),
             "y": [rounded(v) for v in values],
             "marker": {
                 "color": color,

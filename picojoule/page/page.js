@@ -23,6 +23,10 @@
     if (share > 0 && share < 0.001) return "<0.1%";
     return share >= 0.1 || share === 0 ? `${Math.round(share * 100)}%` : `${(share * 100).toFixed(1)}%`;
   }
+  function probability(share) { // what is not certain is never shown as certain
+    if (share >= 0.995 && share < 1) return "&gt;0.99";
+    return share > 0 && share < 0.005 ? "&lt;0.01" : share.toFixed(2);
+  }
   // Everything from the data becomes text through here, never HTML.
   function element(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -165,7 +169,12 @@
     place.style.height = `${layout.height}px`;
     drawn.add(place);
     Plotly.react(place, traces, themed(layout), CONFIG);
-    if (first && figure.kind === "front") place.on("plotly_click", (event) => show(String(event.points[0].customdata), true));
+    if (figure.kind !== "front") return;
+    if (first) {
+      place.on("plotly_click", (event) => show(String(event.points[0].customdata), true));
+      place.on("plotly_relayout", () => retick(figure, place));
+    }
+    retick(figure, place);
   }
   function drawAll(root) { for (const place of root.querySelectorAll(".plot")) draw(place); }
   function redraw() { for (const place of [...drawn]) if (place.isConnected) draw(place); else drawn.delete(place); }
@@ -197,7 +206,7 @@
       const range = point.r && point.r[i] ? ` (${showIn(metric, point.r[i][0])} to ${showIn(metric, point.r[i][1])})` : "";
       lines.push(`${metric.label}: ${showIn(metric, point.v[i])}${range}`);
     });
-    if (point.prob !== undefined) lines.push(`P(non-dominated): ${point.prob.toFixed(2)}`);
+    if (point.prob !== undefined) lines.push(`P(non-dominated): ${probability(point.prob)}`);
     figure.parameters.forEach((name, i) => lines.push(`${name}: ${point.p[i]}`));
     return lines.join("<br>");
   }
@@ -254,6 +263,36 @@
     const side = (which, sign) => points.map((point) => (point.r && point.r[index] ? Math.max(0, sign * (point.r[index][which] - point.v[index])) : 0));
     return { type: "data", symmetric: false, array: side(1, 1), arrayminus: side(0, -1), thickness: 2, width: 0, color: color("--range") };
   }
+  function drawnOf(all, drawn) {
+    const written = (n) => n.toLocaleString("en");
+    return all === drawn ? written(all) : `${written(all)}; ${written(drawn)} drawn`;
+  }
+  // Ticks of a logarithmic axis over [low, high] in powers of ten: 1, 2, 5 of each power or fewer, each with its unit.
+  // Beyond the ends there are some more, for panning. Within half a power they are as on a plain axis.
+  function logTicks(metric, low, high, most) {
+    const shown = (tickvals) => ({ tickmode: "array", tickvals, ticktext: tickvals.map((value) => showIn(metric, value)) });
+    if (high - low < 0.5) {
+      const from = 10 ** low, to = 10 ** high, rough = (to - from) / Math.min(4, most), unit = 10 ** Math.floor(Math.log10(rough));
+      const step = unit * [1, 2, 5, 10].find((times) => times * unit >= rough), first = Math.ceil(from / step);
+      return shown(Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, i) => Number(((first + i) * step).toPrecision(12))));
+    }
+    const steps = (high - low) * 3 <= most ? [1, 2, 5] : [1], every = Math.max(1, Math.ceil((high - low) / most)), tickvals = [];
+    for (let power = Math.floor(low) - 1; power <= high + 1; power += 1) {
+      if (power % every === 0) tickvals.push(...steps.map((step) => Number(`${step}e${power}`)));
+    }
+    return shown(tickvals);
+  }
+  function retick(figure, place) { // after each zoom
+    const change = {}, { x, y, logX, logY } = figure.chosen;
+    for (const [name, index, log] of [["xaxis", x, logX], ["yaxis", y, logY]]) {
+      const now = place.layout[name];
+      if (!log || index === null || now.type !== "log") continue;
+      const ticks = logTicks(figure.metrics[index], Math.min(...now.range), Math.max(...now.range), narrow() && name === "xaxis" ? 5 : 10);
+      if (String(ticks.ticktext ?? "") === String(now.ticktext ?? "")) continue; // else each change would bring the next
+      for (const [key, value] of Object.entries(ticks)) change[`${name}.${key}`] = value;
+    }
+    if (Object.keys(change).length) Plotly.relayout(place, change);
+  }
   function front(figure, place) {
     prepare(figure, place);
     const { x, y, size, logX, logY } = figure.chosen, traces = [];
@@ -263,7 +302,7 @@
       points.sort((a, b) => axisValue(figure, x, a) - axisValue(figure, x, b));
       const stepped = kind === "front" && figure.objectives === 2 && x !== null && x !== y && figure.metrics[x].sense && figure.metrics[y].sense;
       traces.push({
-        type: "scatter", mode: stepped ? "lines+markers" : "markers", name: `${label} (${points.length})`, x: points.map((p) => axisValue(figure, x, p)),
+        type: "scatter", mode: stepped ? "lines+markers" : "markers", name: `${label} (${drawnOf(figure.counts[kind], points.length)})`, x: points.map((p) => axisValue(figure, x, p)),
         y: points.map((p) => p.v[y]), text: points.map((p) => hover(figure, p)), hovertemplate: "%{text}<extra></extra>", customdata: points.map((p) => p.n),
         marker: { symbol, size: sizes(figure, size, points, base), color: color(paint), opacity: kind === "front" ? 1 : points.length > 500 ? 0.4 : 0.75, line: { width: kind === "front" && points.length < 200 ? 1 : kind === "front" ? 0.4 : 1.5, color: kind === "front" ? color("--ink") : color(paint) } },
         line: { dash: "dot", width: 1.5, color: color("--link"), shape: stepped && figure.metrics[x].sense === "max" ? "vh" : "hv" },
@@ -286,7 +325,7 @@
       const { label, unit, prefixed, sense } = figure.metrics[index];
       const goal = sense === "min" ? ", lower is better" : sense === "max" ? ", higher is better" : "";
       const format = unit === "%" ? { tickformat: "~%" } : prefixed ? { tickformat: "~s", ticksuffix: unit } : { ticksuffix: unit ? ` ${unit}` : "" };
-      return { title: { text: `${label}${goal}` }, type: log ? "log" : "linear", nticks: narrow() ? 5 : undefined, ...format };
+      return { title: { text: `${label}${goal}` }, type: log ? "log" : "linear", nticks: narrow() && !log ? 5 : undefined, ...format };
     };
     return [traces, { xaxis: axis(x, logX), yaxis: axis(y, logY), annotations: knee.map(note), height: 520, hovermode: "closest" }];
   }

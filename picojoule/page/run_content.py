@@ -8,7 +8,7 @@ from picojoule.page.content import Beside, Card, Cards, Cell, Column, Page, Row,
 from picojoule.page.evidence import basis_parts, coverage_parts, provenance_parts
 from picojoule.page.figures import energy_figure, latency_figure, rounded
 from picojoule.page.reading import Layer, Run
-from picojoule.page.words import cause, count, metric, percent
+from picojoule.page.words import cause, count, for_batch, metric, percent
 from picojoule.tables import joules, rate, si
 
 _LAYER_COLUMNS = (
@@ -93,7 +93,8 @@ def headline(run: Run) -> Cards:
     if t["macs"]:
         parts.append(f"{t['energy_pj'] / t['macs']:.3g} pJ per MAC")
     cards.append(Card(label="energy per sample", value=joules(energy), details=(*short, *parts)))
-    parts = [f"accelerator {si(t['accelerator_latency_s'], 's')}", f"host {si(t['host_latency_s'], 's')}"]
+    of_batch = (for_batch(run.network["batch"]).strip(),) if run.network["batch"] > 1 else ()
+    parts = [*of_batch, f"accelerator {si(t['accelerator_latency_s'], 's')}", f"host {si(t['host_latency_s'], 's')}"]
     cards.append(Card(label="latency", value=si(t["latency_s"], "s"), details=(*short, *parts)))
     piped = t["interval_s"] != t["latency_s"]
     parts = [f"pipelined, {si(t['interval_s'], 's')} between results"] if piped else ["one after the other"]
@@ -102,8 +103,8 @@ def headline(run: Run) -> Cards:
     if t["area_mm2"] is not None:
         cards.append(Card(label="area", value=metric("area_mm2").show(t["area_mm2"]), details=area))
     if t.get("resources"):
-        used = ", ".join(f"{v} {k}" for k, v in t["resources"].items())
-        cards.append(Card(label="uses", value=f"{t['chips']:.0f} chip{'s' if t['chips'] > 1 else ''}", details=(used,)))
+        used = ", ".join(_resource(v, k) for k, v in t["resources"].items() if k != "chips")
+        cards.append(Card(label="uses", value=count(t["chips"], "chip"), details=(used,) * bool(used)))
     if a := run.accuracy:
         low, high = a["interval"]
         about = (
@@ -117,13 +118,18 @@ def headline(run: Run) -> Cards:
     cards.append(
         Card(label="utilization", value=percent(t["utilization"]), details=(f"lost mostly to {_worst(run)}",) * bool(_worst(run)))
     )  # fmt: skip
-    cards.append(Card(label="MACs", value=si(t["macs"]), details=(f"batch {run.network['batch']:.0f}",)))
+    cards.append(Card(label="MACs", value=si(t["macs"]), details=of_batch or ("batch 1",)))
     weights = (
         f"{si(run.network['params'])} parameters",
         f"{si(t['peak_activation_bytes'], 'B')} activations at the peak",
     )
     cards.append(Card(label="weights", value=si(t["weight_bytes"], "B"), details=weights))
     return Cards(cards=tuple(cards))
+
+
+def _resource(number: Any, name: str) -> str:
+    """Return such as `166 crossbars`, `1 tile`."""
+    return f"{number} {name.removesuffix('s') if number == 1 else name}"
 
 
 def _range(run: Run, name: str) -> str:
@@ -152,7 +158,9 @@ def layer_table(run: Run, key: str) -> Table:
     static = joules(run.totals["energy_static_pj"])
     priced = f"All {len(run.layers)} layers" if len(rows) > 1 else "The layer"
     piped = " They overlap in a pipeline: their latencies need not sum to the total." * _is_pipelined(run)
-    caption = f"{priced}; dynamic energy, to which {static} of static energy come.{piped}"
+    caption = (
+        f"{priced}{for_batch(run.network['batch'])}; dynamic energy, to which {static} of static energy come.{piped}"
+    )
     return Table(name=f"layers{key}", caption=caption, columns=_LAYER_COLUMNS, rows=rows, opens="layer", group=key)
 
 
@@ -252,8 +260,7 @@ def components_table(run: Run, key: str = "") -> Table:
         Column(title="energy", numeric=True),
         Column(title="share", numeric=True),
     )
-    batch = run.network["batch"]
-    caption = "Energy by component" + (f", for the batch of {batch:.0f}" if batch > 1 else "")
+    caption = f"Energy by component{for_batch(run.network['batch'])}"
     return Table(name=f"components{key}", caption=caption, columns=columns, rows=rows)
 
 

@@ -1,13 +1,11 @@
 """What the page of a study says: the front and what lies behind each of its points, every trial, and why some failed."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.figures_trials import why_empty
 from picojoule.page.content import Beside, Card, Cards, Page, Part, Section, Text, Viewer
 from picojoule.page.figures import energy_figure
 from picojoule.page.reading import Run, read_run, read_text
@@ -21,9 +19,10 @@ from picojoule.page.run_content import (
     losses_table,
 )
 from picojoule.page.study_figures import front_figure, history_figure
+from picojoule.page.study_state import is_finished, warnings_of, with_fitting_front
 from picojoule.page.study_tables import KINDS, chosen_trials, failures, front_table, kinds_of, trial_table
 from picojoule.page.words import count, metric
-from picojoule.studies.results import FRONT, STUDY, StudyResult, front_rows
+from picojoule.studies.results import FRONT, STUDY, StudyResult
 
 _MOST_LAYERS = 8_000
 """Layers in all drill-downs together: some 1.5 kB each."""
@@ -38,15 +37,14 @@ def study_page(study: StudyResult) -> Page:
     """
     folder = study.folder
     assert folder is not None
-    if not study.front:  # not written yet: the trials know who is on it
-        study = replace(study, front=tuple(front_rows(study.spec, study.columns, {}, {})))
+    study, outdated = with_fitting_front(study)
     kinds = kinds_of(study)
     shown = chosen_trials(kinds)
     runs = _front_runs(study)
     drawn = [front_figure(study, kinds, shown)]
     if (history := history_figure(study, kinds)) is not None:
         drawn.append(history)
-    front: list[Part] = [front_table(study, runs)]
+    front: list[Part] = [front_table(study, runs, ranged=is_finished(study) and not outdated)]
     if runs:
         front.append(Viewer(name="points", label="what lies behind point", choices=_choices(study, runs)))
     missing = len(study.front) - len(runs)
@@ -65,7 +63,7 @@ def study_page(study: StudyResult) -> Page:
     return Page(
         title=f"Study {folder.resolve().name}: {study.spec.network} on {study.spec.hardware}",
         about=_about(study),
-        banner=_banner(study, runs),
+        banner=_banner(warnings_of(study, outdated=outdated), runs),
         sections=tuple(sections),
         data={"runs": {str(n): layer_details(run) for n, run in runs.items()}},
         stored={str(n): _point_parts(n, run) for n, run in runs.items()},
@@ -83,23 +81,19 @@ def _about(study: StudyResult) -> str:
     ]
     held = f", subject to {', '.join(limits)}" if limits else ""
     data = f" Data: {spec.data}." if spec.data else ""
-    return f"Objectives: {goals}{held}. Sampler {spec.sampler}, seed {spec.seed}.{data}"
+    batch = f" Latency and whatever is not per sample: for the batch of {spec.batch}." if spec.batch > 1 else ""
+    return f"Objectives: {goals}{held}. Sampler {spec.sampler}, seed {spec.seed}.{data}{batch}"
 
 
-def _banner(study: StudyResult, runs: Mapping[int, Run]) -> tuple[str, ...]:
-    if not study.columns["on_front"].any():
-        reason = why_empty(study)
-        return ("NO FRONT", f"{reason}." if reason else "No trial is on a front.")
-    odd = [n for n, run in runs.items() if not run.complete]
+def _banner(found: list[tuple[str, str]], runs: Mapping[int, Run]) -> tuple[str, ...]:
+    """Return all warnings in one: the first word stands out, the others lead their sentences."""
+    odd = [run for run in runs.values() if not run.complete]
     if odd:
-        first = banner_of(runs[odd[0]])
-        return (first[0], f"{count(len(odd), 'point')} of the front: {first[1]}")
-    if len(study) < study.spec.trials:
-        return (
-            "UNFINISHED",
-            f"{len(study):,} of {study.spec.trials:,} trials are told; go on with `picojoule search --resume`.",
-        )
-    return ()
+        word, sentence = banner_of(odd[0])
+        found = [*found, (word, f"{count(len(odd), 'point')} of the front: {sentence}")]
+    if not found:
+        return ()
+    return (*found[0], *(f"{word}: {sentence}" for word, sentence in found[1:]))
 
 
 def _front_runs(study: StudyResult) -> dict[int, Run]:
@@ -113,7 +107,7 @@ def _front_runs(study: StudyResult) -> dict[int, Run]:
     most = max(1, _MOST_LAYERS // max(1, len(first.layers)))
     kept = set(range(len(rows)))
     if len(rows) > most:
-        bend = next((i for i, r in enumerate(rows) if r["knee"]), 0)
+        bend = next((i for i, r in enumerate(rows) if r.get("knee")), 0)
         kept = {bend, *np.linspace(0, len(rows) - 1, max(1, most - 1)).astype(int).tolist()}
     return {int(rows[i]["number"]): first if i == 0 else read_run(folders[i]) for i in sorted(kept)}
 
@@ -147,7 +141,10 @@ def _counts(study: StudyResult, kinds: NDArray[np.str_]) -> Cards:
     if counted.size:
         for name, sense in study.spec.objectives.items():
             values = study.columns[name][counted]
-            at = int(values.argmax() if sense == "max" else values.argmin())
+            best = values == (values.max() if sense == "max" else values.min())
+            at = int(
+                np.flatnonzero(best)[np.argmax(kinds[counted[best]] == "front")]
+            )  # of equals the one that nothing beats
             number = int(study.columns["number"][counted[at]])
             word = "highest" if sense == "max" else "lowest"
             m = metric(name)

@@ -1,6 +1,5 @@
 """Drawings of a study: its front, on axes the reader chooses, and how the front grew."""
 
-import html
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 from picojoule.dominance import non_dominated
 from picojoule.hypervolumes import hypervolume, hypervolume_history, reference_point
 from picojoule.page.content import Figure
-from picojoule.page.figures import rounded
+from picojoule.page.figures import drawn_text, rounded
+from picojoule.page.study_tables import KINDS
 from picojoule.page.study_words import parameter_label, parameter_text, range_of
 from picojoule.page.words import metric
 from picojoule.studies.results import StudyResult
@@ -33,7 +33,7 @@ def front_figure(study: StudyResult, kinds: NDArray[np.str_], shown: NDArray[np.
         {
             "n": int(c["number"][i]),
             "kind": str(kinds[i]),
-            "p": [html.escape(parameter_text(c[k][i])) for k in study.spec.space],
+            "p": [drawn_text(parameter_text(c[k][i])) for k in study.spec.space],
             "v": [_scaled(float(c[m.name][i]), m.factor) for m in metrics],
             **_front_extras(rows.get(int(c["number"][i])), names),
         }
@@ -46,8 +46,9 @@ def front_figure(study: StudyResult, kinds: NDArray[np.str_], shown: NDArray[np.
         ],
         "objectives": len(objectives),
         "axes": [x, y, third],
-        "parameters": [html.escape(parameter_label(k)) for k in study.spec.space],
+        "parameters": [drawn_text(parameter_label(k)) for k in study.spec.space],
         "points": points,
+        "counts": {kind: int((kinds == kind).sum()) for kind in KINDS},
     }
     about = (
         "Each mark is a trial: filled diamonds are on the front, circles are dominated, crosses violate a constraint, triangles "

@@ -11,8 +11,8 @@ from picojoule.page.content import Cell, Column, Part, Row, Table, Text
 from picojoule.page.figures import rounded
 from picojoule.page.reading import Run
 from picojoule.page.study_words import parameter_label, parameter_text, range_of
-from picojoule.page.words import Metric, count, metric
-from picojoule.studies.results import PARETO, StudyResult
+from picojoule.page.words import Metric, count, metric, probability
+from picojoule.studies.results import StudyResult
 
 MOST_TRIALS = 5_000
 """A study of more trials shows its front and an even sample of the rest, some `SAMPLE` together: what a browser lists at once."""
@@ -66,8 +66,8 @@ def _metric_cell(m: Metric, value: float | None) -> Cell:
     return Cell(text=m.show(value), value=None if missing or value is None else rounded(value))
 
 
-def front_table(study: StudyResult, runs: Mapping[int, Run]) -> Table:
-    """Return a row per point of the front with its ranges; those with a run in `runs` open it."""
+def front_table(study: StudyResult, runs: Mapping[int, Run], *, ranged: bool) -> Table:
+    """Return a row per point of the front; those with a run in `runs` open it. `ranged`: the search came as far as ranges."""
     metrics = [metric(name) for name in study.spec.metrics]
     columns = _columns_of(study)
     extra = [name for name in ("accuracy_test", "p_non_dominated") if any(r.get(name) is not None for r in study.front)]
@@ -90,7 +90,7 @@ def front_table(study: StudyResult, runs: Mapping[int, Run]) -> Table:
         name="front",
         caption=f"{count(len(study.front), 'point')} that nothing beats, best {best} first"
         + (f" (an even choice of {len(rows):,}; pareto.csv holds all)" if len(rows) < len(study.front) else "")
-        + " (ranges are not there yet: the study is unfinished)" * (not _is_finished(study)),
+        + " (ranges are not there yet: the study is unfinished)" * (not ranged),
         columns=(
             Column(title="trial", numeric=True),
             Column(title="knee", about="where more of one objective begins to cost most of the others"),
@@ -101,10 +101,6 @@ def front_table(study: StudyResult, runs: Mapping[int, Run]) -> Table:
         rows=tuple(rows),
         opens="point",
     )  # fmt: skip
-
-
-def _is_finished(study: StudyResult) -> bool:
-    return study.folder is not None and (study.folder / PARETO).is_file()
 
 
 def _ranged_cell(m: Metric, row: Mapping[str, Any]) -> Cell:
@@ -121,7 +117,7 @@ def _extra_cell(name: str, row: Mapping[str, Any]) -> Cell:
     if value is None:
         return Cell(text="-")
     if name == "p_non_dominated":
-        return Cell(text=f"{value:.2f}", value=float(value), bar=float(value))
+        return Cell(text=probability(float(value)), value=float(value), bar=float(value))
     low, high = row.get("test_low"), row.get("test_high")
     between = f"{low:.2%} to {high:.2%}" if low is not None and high is not None else ""
     return Cell(text=f"{value:.2%}", value=float(value), note=between)

@@ -77,6 +77,18 @@ def percent(share: float | None) -> str:
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
 
 
+def probability(share: float) -> str:
+    """Return a probability with two digits; what is not certain is never shown as certain."""
+    if 0.995 <= share < 1:
+        return ">0.99"
+    return "<0.01" if 0 < share < 0.005 else f"{share:.2f}"
+
+
+def for_batch(batch: float) -> str:
+    """Return which samples a figure is for where it is not one: ` for the batch of 7`."""
+    return f" for the batch of {batch:.0f}" if batch > 1 else ""
+
+
 def shortened(name: str, limit: int = 28) -> str:
     """Return a name of at most `limit` characters; the end says more than the middle."""
     return name if len(name) <= limit else f"{name[: limit // 3 - 1]}…{name[-(limit - limit // 3) :]}"

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 import picojoule as pj
+from picojoule.page import study_tables, write_page
 from picojoule.sim.errors import InfeasibleError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.report import Accuracy, Report, rows_to_csv, wilson_interval
 from picojoule.studies.results import StudyResult, columns_of, front_rows, write_front, write_summary, write_trials
 from picojoule.studies.spec import StudySpec
+
+from .browsing import MISSING, Browser
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
 _LAYERS = """name, ifmap h, ifmap w, filter h, filter w, channels, filters, stride,
@@ -159,3 +162,58 @@ def study_of_three(price: Callable[..., Report], tmp_path_factory: pytest.TempPa
     """Three objectives over hardware alone."""
     goals = {"energy_pj_per_sample": "min", "latency_s": "min", "area_mm2": "min"}
     return make_study(price, tmp_path_factory.mktemp("studies") / "three", goals)
+
+
+# --- in a browser, one for all -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if MISSING:
+        pytest.skip(f"the page is not tried in a browser: {', '.join(MISSING)} not installed")
+    made = Browser(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.driver.quit()
+
+
+@pytest.fixture(scope="session")
+def run_page(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("html") / "run.html"
+    write_page(run_folder, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def study_page(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("html") / "study.html"
+    write_page(study_folder, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def sampled_page(study_of_three: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of which a sample is drawn."""
+    out = tmp_path_factory.mktemp("html") / "sampled.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_tables, "MOST_TRIALS", 40)
+        patch.setattr(study_tables, "SAMPLE", 30)
+        write_page(study_of_three, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def long_names_page(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run in which every name is long and has nowhere to break."""
+    folder = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("long") / "run"))
+    word = "x" * 230
+    document = json.loads((folder / "report.json").read_text())
+    document["network"]["name"] = document["hardware"]["name"] = document["accuracy"]["split"] = word
+    document["totals"]["resources"] = {word: 3}
+    for layer in document["layers"]:
+        layer |= {"name": word + layer["name"], "op": word, "unit": word, "basis": word}
+        for key in ("energy_pj", "utilization_lost"):
+            layer[key] = {word + k: v for k, v in layer[key].items()}
+    document["coverage"]["notes"].append(word)
+    (folder / "report.json").write_text(json.dumps(document))
+    write_page(folder, out := folder.parent / "long.html")
+    return out

@@ -4,66 +4,23 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from picojoule.page import page_of, write_page
-from picojoule.page.content import Table
+from picojoule.page.content import Figure
 from picojoule.page.reading import read_run
 from picojoule.page.render import json_for_script, render_page
 from picojoule.page.run_content import run_page
-from picojoule.page.study_tables import SAMPLE, chosen_trials
-from picojoule.page.words import cause, metric, percent, shortened
+from picojoule.page.words import cause, metric, percent, probability, shortened
 from picojoule.sim.errors import InputError
-from picojoule.sim.report import Report
 from picojoule.studies.results import read_study
 from picojoule.tables import joules
 
-from .conftest import HOSTILE, save_run
-
-
-class Parsed(HTMLParser):
-    """A page as a browser without scripts sees it: text by table, attributes that load things, scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.scripts: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self._table = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append((tag, values))
-        if tag == "table":
-            self._table = str(values["id"])
-            self.tables[self._table] = []
-        elif tag == "tr":
-            self.tables[self._table].append([])
-        elif tag in ("td", "th"):
-            self.tables[self._table][-1].append("")
-        elif tag == "script":
-            self.scripts.append("")
-        self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] == ["script"]:
-            self.scripts[-1] += data
-        elif self._open[-1:] != ["style"]:
-            self.text += data
-            if {"td", "th"} & set(self._open) and self._table:
-                self.tables[self._table][-1][-1] += data
+from .conftest import HOSTILE
+from .parsed import Parsed, column
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +28,6 @@ def page(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Parsed:
     out = tmp_path_factory.mktemp("page") / "report.html"
     write_page(run_folder, out)
     return Parsed(out.read_text(encoding="utf-8"))
-
-
-def column(rows: list[list[str]], title: str) -> list[str]:
-    at = next(i for i, cell in enumerate(rows[0]) if cell.strip() == title)
-    return [row[at] for row in rows[1:]]
 
 
 def test_the_table_holds_every_layer_with_its_energy(page: Parsed, run_folder: Path) -> None:
@@ -177,82 +129,6 @@ def test_what_is_not_priced_is_said_on_top(copied: Path) -> None:
     parsed = Parsed(render_page(made))
     assert parsed.tables["table-layers"][-1][3] == "not priced"
     assert ["my.Frob", "fc", "node 5", "unknown", "25%"] in parsed.tables["table-unsupported"]
-
-
-# --- a study --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def study_html(study_folder: Path) -> Parsed:
-    return Parsed(render_page(page_of(study_folder)))
-
-
-def test_every_trial_is_listed_as_what_it_is(study_html: Parsed, study_folder: Path) -> None:
-    with (study_folder / "trials.csv").open(newline="") as file:
-        trials = list(csv.DictReader(file))
-    rows = study_html.tables["table-trials"]
-    assert column(rows, "trial") == [t["number"] for t in trials]
-    kinds = column(rows, "is")
-    assert [k == "front" for k in kinds] == [t["on_front"] == "true" for t in trials]
-    assert [k == "failed" for k in kinds] == [t["state"] == "failed" for t in trials]
-    assert {"front", "dominated", "violating", "proxy", "infeasible", "failed"} == set(kinds)
-    failed = [t["message"] for t in trials if t["state"] in ("failed", "infeasible")]
-    assert column(study_html.tables["table-failures"], "message") == failed
-    assert (study_folder / "study.yaml").read_text() in study_html.text
-
-
-def test_the_front_has_ranges_a_knee_and_its_reports(study_html: Parsed, study_folder: Path) -> None:
-    with (study_folder / "pareto.csv").open(newline="") as file:
-        front = list(csv.DictReader(file))
-    rows = study_html.tables["table-front"]
-    assert column(rows, "trial") == [r["number"] for r in front]
-    assert column(rows, "knee").count("knee") == 1
-    energies = column(rows, "energy per sample")
-    for shown, row in zip(energies, front, strict=True):
-        assert (
-            shown
-            == joules(float(row["energy_pj_per_sample"]))
-            + f"{joules(float(row['energy_low']))} to {joules(float(row['energy_high']))}"
-        )
-    for row in front:
-        assert f"table-layers{row['number']}" in study_html.tables
-    data = json.loads(study_html.scripts[0])
-    assert set(data["runs"]) == {r["number"] for r in front}
-    assert sum(p["kind"] == "front" for p in data["figures"]["front"]["points"]) == len(front)
-    assert data["figures"]["history"]["y"][-1] == 1 and data["figures"]["history"]["y"] == sorted(
-        data["figures"]["history"]["y"]
-    )
-
-
-def test_three_objectives_choose_axes_and_a_size(study_of_three: Path) -> None:
-    data = json.loads(Parsed(render_page(page_of(study_of_three))).scripts[0])
-    assert data["figures"]["front"]["axes"] == [0, 1, 2]
-
-
-def test_a_long_study_shows_its_front_and_says_what_it_samples() -> None:
-    kinds = np.full(20_000, "dominated")
-    kinds[[3, 777, 19_999]] = "front"
-    chosen = chosen_trials(kinds)
-    assert len(chosen) == SAMPLE and {3, 777, 19_999} <= set(chosen.tolist())
-    assert (np.diff(chosen) > 0).all() and np.diff(chosen).max() <= 12
-    kinds[:10_000] = "front"
-    chosen = kinds[chosen_trials(kinds)]
-    assert (chosen == "front").sum() == SAMPLE and (chosen == "dominated").sum() == SAMPLE // 2
-
-
-def test_an_unfinished_study_is_shown_as_far_as_it_is(study_of_three: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(study_of_three, tmp_path / "part"))
-    shutil.rmtree(folder / "front")
-    (folder / "summary.json").unlink()
-    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
-    (folder / "trials.csv").write_text("".join(lines[:40]))
-    parsed = Parsed(render_page(page_of(folder)))
-    assert "UNFINISHED" in parsed.text and "39 of 60 trials are told" in parsed.text
-    assert "cannot be opened here" in parsed.text
-    (folder / "trials.csv").write_text("".join([lines[0], *(line for line in lines if ",failed," in line)]))
-    (folder / "pareto.csv").unlink()
-    parsed = Parsed(render_page(page_of(folder)))
-    assert "NO FRONT" in parsed.text and "training diverged <b>at</b> step 5" in parsed.text
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------
@@ -394,16 +270,50 @@ def test_figures_are_written_with_their_units() -> None:
     assert metric("weight_bytes").show(273_784) == "274 kB"
     assert metric("chips").show(3) == "3" and metric("chips").show(float("nan")) == "-"
     assert [percent(s) for s in (None, 0, 0.0004, 0.034, 0.5)] == ["-", "0%", "<0.1%", "3.4%", "50%"]
+    assert [probability(s) for s in (1, 0.9983, 0.994, 0.5, 0.004, 0)] == [
+        "1.00",
+        ">0.99",
+        "0.99",
+        "0.50",
+        "<0.01",
+        "0.00",
+    ]
     assert cause("fill_drain") == "fill/drain" and cause("ima_padding") == "ima padding"
     assert shortened("a" * 40 + "tail").endswith("tail") and len(shortened("a" * 90)) == 28
 
 
-def test_a_single_layer_and_a_large_batch(price: Callable[..., Report], tmp_path: Path) -> None:
-    folder = save_run(price(rows=8), tmp_path / "run")
-    _edit(folder, "report.json", lambda t: t.replace('"batch": 1', '"batch": 4'))
-    made = page_of(folder)
-    table = next(p for s in made.sections for p in s.parts if isinstance(p, Table))
-    assert table.rows and "batch 4" in made.about
+def test_what_is_for_the_whole_batch_says_so(copied: Path) -> None:
+    alone = page_of(copied)
+    assert "for the batch" not in render_page(alone).partition("<script")[0]
+    _edit(copied, "report.json", lambda t: t.replace('"batch": 1', '"batch": 4'))
+    made = page_of(copied)
+    assert "batch 4" in made.about
+    shown = {card.label: card for part in made.sections[0].parts for card in getattr(part, "cards", ())}
+    assert shown["latency"].details[0] == shown["MACs"].details[0] == "for the batch of 4"
+    parts = {getattr(p, "name", ""): p for s in made.sections for p in s.parts}
+    assert "All 6 layers for the batch of 4; dynamic energy" in parts["layers"].caption
+    for name, what in (("energy", "energy"), ("latency", "latency")):
+        assert parts[name].title.endswith("for the batch of 4") and "execution for the batch of 4:" in parts[name].about
+        assert parts[name].spec["layout"]["yaxis"]["title"]["text"] == f"{what} for the batch of 4"
+
+
+def test_resources_are_counted_once_and_as_one_or_many(copied: Path) -> None:
+    path = copied / "report.json"
+    document = json.loads(path.read_text())
+    document["totals"]["resources"] = {"crossbars": 166, "imas": 33, "tiles": 1, "chips": 1}
+    path.write_text(json.dumps(document))
+    shown = {card.label: card for part in page_of(copied).sections[0].parts for card in getattr(part, "cards", ())}
+    assert (shown["uses"].value, shown["uses"].details) == ("1 chip", ("166 crossbars, 33 imas, 1 tile",))
+
+
+def test_names_in_drawings_are_no_markup(run_folder: Path, page: Parsed, copied: Path) -> None:
+    labels = json.loads(page.scripts[0])["figures"]["energy"]["labels"]
+    assert labels[2].startswith("3 &lt;/scrip…") and labels[0] == "1 conv1"
+    _edit(copied, "report.json", lambda t: t.replace('"register"', '"<i>&register</i>"'))
+    figure = page_of(copied).sections[1].parts[0]
+    assert isinstance(figure, Figure)
+    traces = figure.spec["data"]
+    assert "&lt;i&gt;&amp;register&lt;/i&gt;" in [t["name"] for t in traces]
 
 
 def test_a_study_without_any_trial_says_so(study_of_three: Path, tmp_path: Path) -> None:
