@@ -224,7 +224,7 @@ def _base(spec: StudySpec, folder: Path | None, workers: Any, note: Say) -> str 
     if spec.hardware_only or not is_torch(spec.network) or spec.weights is not None:
         return None
     from picojoule.studies.base import BaseTask
-    from picojoule.studies.tasks import Stopped, make_base
+    from picojoule.studies.tasks import Stopped, make_base, warm_up
 
     if folder is None:
         raise InputError("a study that trains needs a folder for weights and checkpoints; give it one (--out, `out=`)")
@@ -239,11 +239,19 @@ def _base(spec: StudySpec, folder: Path | None, workers: Any, note: Say) -> str 
         seed=spec.seed,
     )
     workers.submit(-1, make_base, task)
-    while True:
+    others = min(workers.slots, spec.batch_size) - 1
+    for i in range(others):
+        workers.submit(-2 - i, warm_up, task)
+    found, left = "", 1 + max(0, others)
+    while left:
         for done in workers.finished(None):
+            left -= 1
+            if done.key != -1:
+                continue  # what a warm-up meets, the first trials will meet and tell
             if done.problem is not None or isinstance(done.result, Stopped):
                 raise InputError(f"the original cannot be trained: {done.problem or done.result.message}")
-            return str(done.result)
+            found = str(done.result)
+    return found
 
 
 def study_name(session: Session) -> str:

@@ -4,11 +4,13 @@ A full disk, a network file that is gone, or a lack of memory is no property of 
 study, which goes on when that is mended.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from picojoule.sim.errors import PicojouleError
 from picojoule.studies.base import BaseTask, train_base
 from picojoule.studies.trial import TrialOutcome, TrialTask, run_trial
+from picojoule.studies.trial_network import Source, load_module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,14 @@ def attempt_trial(task: TrialTask) -> TrialOutcome | Stopped:
         return run_trial(task)
     except PicojouleError as error:
         return Stopped(message=str(error))
+
+
+def warm_up(task: BaseTask) -> None:
+    """Have a worker load what its first trial would wait for, while another one trains the original."""
+    from picojoule.networks import network_of
+
+    with contextlib.suppress(PicojouleError):  # the training says what is wrong
+        network_of(load_module(Source(network=task.network, weights=task.weights, data=task.data, seed=task.seed)))
 
 
 def make_base(task: BaseTask) -> str | Stopped:
