@@ -13,6 +13,7 @@ from picojoule.sim.attributes import (
     MAC_OPS,
     VIEW_OPS,
     ConvAttributes,
+    DeformConvAttributes,
     NormAttributes,
     NormKind,
     Op,
@@ -59,9 +60,15 @@ def fold_batch_norm(network: Network) -> Network:
             or source in network.outputs
         ):
             continue
-        if any(o.weights is None for o in (*before.operands[1:], *layer.operands[1:])):
+        if any(o.weights is None for o in (*_weights(before), *layer.operands[1:])):
             continue
-        layers[j] = replace(before, operands=_folded(before, layer, norm.epsilon), results=layer.results)
+        a = before.attributes
+        layers[j] = replace(
+            before,
+            operands=_folded(before, layer, norm.epsilon),
+            results=layer.results,
+            attributes=replace(a, has_bias=True) if isinstance(a, DeformConvAttributes) else a,
+        )
         layers[i] = None
     kept = tuple(layer for layer in layers if layer is not None)
     return replace(network, layers=kept, original_parameters=network.parameters)
@@ -71,7 +78,15 @@ def _foldable(layer: Layer) -> bool:
     a = layer.attributes
     if isinstance(a, ConvAttributes) and a.transposed and a.groups > 1:
         return False
-    return layer.op in (Op.CONV, Op.LINEAR) and layer.operands[1].kind is OperandKind.PARAMETER
+    return layer.op in (Op.CONV, Op.LINEAR, Op.DEFORM_CONV) and layer.operands[1].kind is OperandKind.PARAMETER
+
+
+def _weights(layer: Layer) -> tuple[Operand, ...]:
+    """Return a layer's filter and, where it has one, its bias (which a deformable convolution has behind offsets and mask)."""
+    a = layer.attributes
+    if isinstance(a, DeformConvAttributes):
+        return (layer.operands[1], *layer.operands[3 + a.has_mask :])
+    return layer.operands[1:]
 
 
 def _same_channels(before: Layer, norm: Layer) -> bool:
@@ -80,7 +95,8 @@ def _same_channels(before: Layer, norm: Layer) -> bool:
 
 
 def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
-    weight, bias = before.operands[1], before.operands[2] if len(before.operands) > 2 else None
+    weight, *held = _weights(before)
+    bias = held[0] if held else None
     scale, shift, mean, variance = norm.operands[1:5]
     a = before.attributes
     axis = 1 if isinstance(a, ConvAttributes) and a.transposed else 0
@@ -120,7 +136,8 @@ def _folded(before: Layer, norm: Layer, epsilon: float) -> tuple[Operand, ...]:
         type=TensorType(shape=channels),
         weights=Weights(shape=channels, load=load_bias, origin=bias_tensor, note=note),
     )
-    return (before.operands[0], new_weight, new_bias)
+    moving = before.operands[2 : 3 + a.has_mask] if isinstance(a, DeformConvAttributes) else ()
+    return (before.operands[0], new_weight, *moving, new_bias)
 
 
 def _folded_step(weight: Operand, gain: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -43,18 +43,31 @@ class IntegerProduct(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetArithmetic:
+    """How hardware takes the offsets of a deformable convolution."""
+
+    rounded: bool = True
+    """Whether it reads whole pixels only (half to even); False: it interpolates."""
+    reach: int | None = None
+    """Largest displacement of a tap from its output's pixel that the line buffer holds, in rows and in columns; taps farther
+    away are read at that distance. None: any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
     """How a layer is computed.
 
     Operands are integers times a step in the given formats; None for both means floating point as it comes. `program`
     places an integer weight matrix [out, in] in the hardware; None means exact integer products in accumulators of
-    `accumulator_bits` (which wrap around, as two's complement adders do).
+    `accumulator_bits` (which wrap around, as two's complement adders do). `offsets` concerns deformable convolution; None
+    means that they are taken as they come.
     """
 
     weight: NumberFormat | None = None
     activation: NumberFormat | None = None
     accumulator_bits: int | None = None
     program: Callable[[NDArray[np.int64]], IntegerProduct] | None = None
+    offsets: OffsetArithmetic | None = None
     note: str = ""
 
 

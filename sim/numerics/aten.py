@@ -4,6 +4,7 @@ from picojoule.sim.attributes import ActivationKind, CumulativeKind, NormKind, P
 from picojoule.sim.attributes import ElementwiseKind as Ew
 from picojoule.sim.attributes import ReduceKind as Re
 from picojoule.sim.numerics import aten_compute as compute
+from picojoule.sim.numerics import aten_deform as deform
 from picojoule.sim.numerics import aten_index as index
 from picojoule.sim.numerics import aten_layout as layout
 from picojoule.sim.numerics import aten_pointwise as point
@@ -36,6 +37,8 @@ _PRODUCTS: dict[str, Handler] = {
     "conv_transpose3d": lambda c: compute.conv_transpose(c, 3),
     "convolution": compute.convolution,
     "_convolution": compute.convolution,
+    "picojoule::deform_conv2d": deform.ours,
+    "torchvision::deform_conv2d": deform.torchvision,
     "linear": compute.linear,
     "matmul": compute.matmul,
     "mm": compute.matmul,

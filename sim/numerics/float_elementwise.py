@@ -16,6 +16,7 @@ from picojoule.sim.attributes import ActivationKind as Ak
 from picojoule.sim.attributes import ElementwiseKind as Ew
 from picojoule.sim.attributes import ReduceKind
 from picojoule.sim.ir import Layer
+from picojoule.sim.numerics.straight_through import round_straight_through
 
 _BINARY: dict[Ew, Callable[[Tensor, Tensor], Tensor]] = {
     Ew.ADD: torch.add,
@@ -48,7 +49,7 @@ _SINGLE: dict[Ew, Callable[[Tensor], Tensor]] = {
     Ew.LOG1P: torch.log1p,
     Ew.RECIPROCAL: torch.reciprocal,
     Ew.SIGN: torch.sign,
-    Ew.ROUND: torch.round,
+    Ew.ROUND: round_straight_through,
     Ew.FLOOR: torch.floor,
     Ew.CEIL: torch.ceil,
     Ew.TRUNC: torch.trunc,

@@ -17,7 +17,7 @@ from picojoule.sim.formats import FormatKind, Granularity, NumberFormat
 from picojoule.sim.ir import Layer, OperandKind
 from picojoule.sim.numerics import float_ops
 from picojoule.sim.numerics.calibration import Calibration, Quantizer
-from picojoule.sim.numerics.deform import deform_conv2d
+from picojoule.sim.numerics.deform import deform_conv2d, hardware_offsets
 from picojoule.sim.numerics.float_recurrent import run_cells
 from picojoule.sim.numerics.float_windows import conv
 from picojoule.sim.numerics.mac_layout import (
@@ -60,6 +60,8 @@ class MacEngine:
             return self._rounded(layer, operands, batch, weight_form, activation_form)
         if layer.op is Op.MATMUL and layer.operands[1].kind is OperandKind.ACTIVATION:
             return [self._dynamic(layer, operands, arithmetic)]
+        if layer.op is Op.DEFORM_CONV:
+            operands = [*operands[:2], hardware_offsets(layer, operands[2], arithmetic.offsets), *operands[3:]]
         x, step_x = self._activation(layer, 0, operands[0])
         w, step_w = self._weight(layer, operands[1], weight_form)
         bias = operands[2] if len(operands) > 2 and layer.op is not Op.DEFORM_CONV else None

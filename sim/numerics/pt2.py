@@ -37,6 +37,8 @@ def load_pt2(path: Path) -> Network:
         InputError: if the file is missing, torn, no such archive, or holds something that could run code.
 
     """
+    from picojoule.sim.numerics import deform_op  # noqa: F401  (registers the operator that such a file may call)
+
     data = read_bounded(path, _LIMIT_BYTES, "a torch.export archive (.pt2)")
     try:
         program = torch.export.load(checked_archive(path, data))

@@ -29,6 +29,7 @@ _RECORDS = re.compile(
 """All that torch.export.save writes; besides there are opaque_obj_N and custom_obj_N (pickles) and aotinductor (programs)."""
 _PAYLOAD = re.compile(r"(?:weight|tensor)_\d+")
 _TARGET = re.compile(
+    r"torch\.ops\.picojoule\.deform_conv2d\.default|"
     r"torch\.ops\.(?:aten|prims|prim|higher_order|quantized|quantized_decomposed|torchvision|torchao)\.\w+(?:\.\w+)?|"
     r"torch\._higher_order_ops\.\w+|#?_operator\.\w+|torch\.sym_\w+|math\.\w+|torch\._sym_\w+"
 )

@@ -1,4 +1,4 @@
-"""Technology constants: energy, area, leakage and time of arithmetic, memories, links, crossbar parts and the host.
+"""Technology constants: energy, area, leakage and time of arithmetic, memories, links, crossbar parts, FPGA logic and the host.
 
 Every number is a `Constant` with unit, node, class, source and range (`constants.py` and the tables it gathers). The
 functions carry them to other widths, capacities and nodes, all as arrays that broadcast; `sampling.py` turns the ranges

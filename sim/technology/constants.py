@@ -10,6 +10,7 @@ from picojoule.sim.technology.scaling import AREA_RELATIVE_TO_45NM, ENERGY_POLYN
 from picojoule.sim.technology.table_adc import ADC_CONSTANTS
 from picojoule.sim.technology.table_arithmetic import ARITHMETIC_CONSTANTS
 from picojoule.sim.technology.table_crossbar import CROSSBAR_CONSTANTS
+from picojoule.sim.technology.table_fpga import FPGA_CONSTANTS
 from picojoule.sim.technology.table_host import HOST_CONSTANTS
 from picojoule.sim.technology.table_memory import MEMORY_CONSTANTS
 from picojoule.sim.technology.table_sram import SHAPES, SRAM_CONSTANTS
@@ -23,6 +24,7 @@ _ALL: tuple[Constant, ...] = (
     *CROSSBAR_CONSTANTS,
     *ADC_CONSTANTS,
     *HOST_CONSTANTS,
+    *FPGA_CONSTANTS,
 )
 _BY_NAME: Mapping[str, Constant] = MappingProxyType({c.name: c for c in _ALL})
 assert len(_BY_NAME) == len(_ALL), "two technology constants share a name"
