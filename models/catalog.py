@@ -76,6 +76,16 @@ ENTRIES = (
         source="our own small depthwise-separable network for 28x28 grey images, made for the demo; counts measured",
     ),
     Entry(
+        name="dscnn-fashion-deform",
+        input_shape=(1, 28, 28),
+        classes=10,
+        params=21_597,
+        macs=1_194_528,
+        min_size=4,  # two poolings by 2
+        max_size=2048,
+        source="dscnn-fashion with deformable depthwise convolutions in CoDeNet's form (square, bounded by 3, rounded)",
+    ),
+    Entry(
         name="resnet20",
         input_shape=(3, 32, 32),
         classes=10,
@@ -220,6 +230,66 @@ ENTRIES = (
         size_step=32,
         source="Redmon and Farhadi 2018, yolov3-tiny.cfg: 5.56 G operations (two a multiply-add) as darknet's page "
         "gives; 8.85 M parameters",
+    ),
+    Entry(
+        name="codenet-a",
+        input_shape=(3, 256, 256),
+        classes=80,
+        params=1_790_195,
+        macs=292_126_720,
+        min_size=32,  # a quarter, three halvings
+        max_size=2048,
+        size_step=32,
+        source="Huang et al. 2021, table 3, configuration a (stride 4): 0.29 G MACs and 6.06 MB of "
+        "float weights in the widths it was trained in; here the widths that ran on the board (`codenet` explains both)",
+    ),
+    Entry(
+        name="codenet-b",
+        input_shape=(3, 256, 256),
+        classes=80,
+        params=1_790_195,
+        macs=302_743_552,
+        min_size=32,  # a quarter, three halvings
+        max_size=2048,
+        size_step=32,
+        source="Huang et al. 2021, table 3, configuration b (stride 2, max pooling): 0.29 G MACs and 6.06 MB of "
+        "float weights in the widths it was trained in; here the widths that ran on the board (`codenet` explains both)",
+    ),
+    Entry(
+        name="codenet-c",
+        input_shape=(3, 512, 512),
+        classes=80,
+        params=1_790_195,
+        macs=1_168_506_880,
+        min_size=32,  # a quarter, three halvings
+        max_size=2048,
+        size_step=32,
+        source="Huang et al. 2021, table 3, configuration c (stride 4): 1.14 G MACs and 6.06 MB of "
+        "float weights in the widths it was trained in; here the widths that ran on the board (`codenet` explains both)",
+    ),
+    Entry(
+        name="codenet-d",
+        input_shape=(3, 512, 512),
+        classes=80,
+        params=6_372_339,
+        macs=3_668_770_816,
+        min_size=32,  # a quarter, three halvings
+        max_size=2048,
+        size_step=32,
+        source="Huang et al. 2021, table 3, configuration d (stride 4, doubled widths): 3.54 G MACs and 23.2 MB of "
+        "float weights in the widths it was trained in; here the widths that ran on the board (`codenet` explains both)",
+    ),
+    Entry(
+        name="codenet-e",
+        input_shape=(3, 512, 512),
+        classes=80,
+        params=6_372_339,
+        macs=3_711_238_144,
+        min_size=32,  # a quarter, three halvings
+        max_size=2048,
+        size_step=32,
+        source="Huang et al. 2021, table 3, configuration e (stride 2, max pooling, doubled widths): 3.58 G MACs and 23.2 MB of "
+        "float weights in the widths it was trained in; here the widths that ran on the board (`codenet` explains both)",
     ),
     Entry(
         name="pointnet",

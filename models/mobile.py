@@ -16,10 +16,29 @@ def _conv_bn(
     return nn.Sequential(conv, nn.BatchNorm2d(width), activation())
 
 
+def _square_conv(channels: int, stride: int, bound: int) -> nn.Module:
+    """Return a depthwise 3x3 deformable convolution with one whole offset per pixel (CoDeNet's square, bounded, rounded)."""
+    from picojoule.sim.numerics.deform_module import DeformConv2d
+
+    return DeformConv2d(
+        channels,
+        channels,
+        3,
+        stride=stride,
+        padding=1,
+        groups=channels,
+        bias=False,
+        form="square",
+        bound=bound,
+        rounded=True,
+    )
+
+
 class SeparableCnn(nn.Module):
     """A 3x3 stem, then depthwise 3x3 and pointwise 1x1 pairs, global pooling, one linear layer (MobileNet V1's form).
 
-    `blocks` holds (output channels, stride of the depthwise convolution), or None for max pooling by 2.
+    `blocks` holds (output channels, stride of the depthwise convolution), or None for max pooling by 2. With `deform_bound`,
+    depthwise convolutions are deformable in the form hardware likes: one whole offset per pixel, from 0 to that bound.
     """
 
     def __init__(
@@ -30,6 +49,7 @@ class SeparableCnn(nn.Module):
         stem: int,
         stem_stride: int,
         blocks: tuple[tuple[int, int] | None, ...],
+        deform_bound: int | None = None,
     ) -> None:
         super().__init__()
         features: list[nn.Module] = [_conv_bn(input_shape[0], stem, 3, stride=stem_stride)]
@@ -40,6 +60,8 @@ class SeparableCnn(nn.Module):
                 continue
             width, stride = block
             depthwise = _conv_bn(channels, channels, 3, stride=stride, groups=channels)
+            if deform_bound is not None:
+                depthwise[0] = _square_conv(channels, stride, deform_bound)
             features.append(nn.Sequential(depthwise, _conv_bn(channels, width, 1)))
             channels = width
         self.features = nn.Sequential(*features)
@@ -61,6 +83,12 @@ def dscnn_fashion(input_shape: tuple[int, ...], classes: int) -> SeparableCnn:
     """Return the demo's network: small enough to train in seconds, large enough that compression shows."""
     blocks = (None, (48, 1), None, (96, 1), (128, 1))
     return SeparableCnn(input_shape, classes, stem=16, stem_stride=1, blocks=blocks)
+
+
+def dscnn_fashion_deform(input_shape: tuple[int, ...], classes: int) -> SeparableCnn:
+    """Return the demo's network with deformable depthwise convolutions, as an FPGA unit runs them."""
+    blocks = (None, (48, 1), None, (96, 1), (128, 1))
+    return SeparableCnn(input_shape, classes, stem=16, stem_stride=1, blocks=blocks, deform_bound=3)
 
 
 class InvertedResidual(nn.Module):

@@ -4,7 +4,9 @@ The weights are random, so figures that depend on data are about these random we
 network that `catalog` marks `shapes_only` lives on torch's meta device: shapes without values.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from torch import nn
 from picojoule.models import (
     catalog,
     classic,
+    codenet,
     convnext,
     decoder,
     dense_prediction,
@@ -24,6 +27,7 @@ from picojoule.models import (
 )
 from picojoule.models.catalog import describe, names
 from picojoule.sim.errors import InputError
+from picojoule.sim.numerics.deform_module import DeformConv2d
 
 __all__ = ["build", "example_inputs", "names", "describe"]
 
@@ -31,6 +35,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": classic.LeNet5,
     "mlp-784-100-10": classic.Perceptron,
     "dscnn-fashion": mobile.dscnn_fashion,
+    "dscnn-fashion-deform": mobile.dscnn_fashion_deform,
     "resnet20": resnet.resnet20,
     "vgg11-cifar": classic.vgg11_cifar,
     "mobilenet-v1": mobile.mobilenet_v1,
@@ -44,6 +49,11 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vit-tiny": vision_transformer.vit_tiny,
     "unet": dense_prediction.unet,
     "yolov3-tiny": dense_prediction.yolov3_tiny,
+    "codenet-a": codenet.codenet(double=False, max_pool=False),
+    "codenet-b": codenet.codenet(double=False, max_pool=True),
+    "codenet-c": codenet.codenet(double=False, max_pool=False),
+    "codenet-d": codenet.codenet(double=True, max_pool=False),
+    "codenet-e": codenet.codenet(double=True, max_pool=True),
     "pointnet": sequence.pointnet,
     "lstm-tagger": sequence.lstm_tagger,
     "bert-base": transformer.bert_base,
@@ -55,28 +65,37 @@ _NARROW = frozenset({"bert-base", "gpt2", "vit-tiny"})
 
 
 def build(
-    name: str, *, input_shape: tuple[int, ...] | None = None, classes: int | None = None, seed: int = 0
+    name: str,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Return a reference network in eval mode, with random weights that depend on `seed` only.
 
     `input_shape` is one sample, (channels, height, width), (channels, points) or (tokens,); it and `classes` default to
-    the published ones. The global random state of torch is left as it was. Convolutions start from He's normal
-    distribution over their inputs (He et al. 2015), so that activations neither vanish nor explode before training;
-    linear layers and embeddings of transformers from N(0, 0.02) (Devlin et al. 2019); everything else as torch does.
+    the published ones; `arguments` go to the network's builder (`builder_parameters`). The global random state of torch
+    is left as it was. Convolutions start from He's normal distribution over their inputs (He et al. 2015), so that
+    activations neither vanish nor explode before training; linear layers and embeddings of transformers from N(0, 0.02)
+    (Devlin et al. 2019); everything else as torch does.
 
     Raises InputError for an unknown name (with the nearest one) and for sizes the network cannot take.
     """
     shape = catalog.checked_shape(name, input_shape)
     class_count = catalog.checked_classes(name, classes)
     seed = _checked_seed(seed)
+    more = dict(arguments or {})
     if catalog.find(name).shapes_only:
         with torch.device("meta"):
-            return _BUILDERS[name](shape, class_count).eval()
+            return _BUILDERS[name](shape, class_count, **more).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
-        module = _BUILDERS[name](shape, class_count)
+        module = _BUILDERS[name](shape, class_count, **more)
+        offset_layers = {id(x) for part in module.modules() if isinstance(part, DeformConv2d) for x in part.children()}
         for part in module.modules():
-            _initialise(part, narrow=name in _NARROW)
+            if id(part) not in offset_layers:  # they start at the ordinary grid
+                _initialise(part, narrow=name in _NARROW)
     return module.eval()
 
 
@@ -98,9 +117,15 @@ def example_inputs(
     return (torch.randn(batch, *shape, generator=generator),)
 
 
+def builder_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a network's builder besides the sample's shape and the classes."""
+    catalog.find(name)
+    return dict(list(inspect.signature(_BUILDERS[name]).parameters.items())[2:])
+
+
 def _initialise(part: nn.Module, *, narrow: bool) -> None:
     """Draw again what torch's default does not suit."""
-    if isinstance(part, nn.Conv1d | nn.Conv2d):
+    if isinstance(part, nn.Conv1d | nn.Conv2d | DeformConv2d):
         nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
     elif narrow and isinstance(part, nn.Linear | nn.Embedding):
         nn.init.normal_(part.weight, std=0.02)

