@@ -1,7 +1,7 @@
 """How metrics are shown: their words, their units, and axes that read well."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,8 +51,13 @@ _SHOWN = {
 }
 
 
-def shown_as(metric: str) -> Shown:
-    """Return how a metric is shown; an unknown one keeps its name, a key of the space as it is written."""
+def shown_as(metric: str, accuracy_is: str = "") -> Shown:
+    """Return how a metric is shown; an unknown one keeps its name, a key of the space as it is written.
+
+    `accuracy_is` says what accuracy is where that is not top-1 on validation data (`StudyResult.accuracy_is`).
+    """
+    if metric == "accuracy" and accuracy_is:
+        return replace(_SHOWN[metric], words=f"accuracy ({accuracy_is})")
     return _SHOWN.get(metric) or Shown(words=metric if "." in metric else metric.replace("_", " "))
 
 

@@ -116,7 +116,7 @@ def _choose(result: "StudyResult", x: str | None, y: str | None) -> _Pair:
     y = y or "number"
     if x == y:
         raise InputError(f"{name_of(result)}: a figure needs two different columns, got '{x}' twice")
-    shown_x, shown_y = shown_as(x), shown_as(y)
+    shown_x, shown_y = shown_as(x, result.accuracy_is), shown_as(y, result.accuracy_is)
     xs = numeric_column(result, x) * shown_x.factor
     ys = numeric_column(result, y) * shown_y.factor
     return _Pair(x=x, y=y, xs=xs, ys=ys, shown_x=shown_x, shown_y=shown_y)
@@ -195,11 +195,12 @@ def _draw_ranges(axes: "Axes", result: "StudyResult", pair: _Pair, front: NDArra
     places = [(row, row_of[float(row["number"])]) for row in result.front if float(row["number"]) in row_of]
     for metric, shown, across in ((pair.x, pair.shown_x, False), (pair.y, pair.shown_y, True)):
         found = [(ends, i) for row, i in places if (ends := _ends(row, metric, shown, result.spec.batch))]
-        meaning = "95 % interval" if metric == "accuracy" else "90 % of sampled constants"
+        measured = "interval of the points" if result.accuracy_is else "95 % interval"
+        meaning = measured if metric == "accuracy" else "90 % of sampled constants"
         which = "" if len(found) == len(front) else f" ({len(found):,} of {len(front):,} points have one)"
         for k, (ends, i) in enumerate(found):
             at = ([pair.xs[i]] * 2, ends) if across else (ends, [pair.ys[i]] * 2)
-            label = None if k else f"bars of {shown.words}: {meaning}{which}"
+            label = None if k else f"bars of {shown_as(metric).words}: {meaning}{which}"
             axes.plot(*at, color="C0", alpha=0.3, linewidth=2, zorder=2, label=label)
 
 

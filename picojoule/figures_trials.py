@@ -141,6 +141,9 @@ def same_objectives(results: Sequence["StudyResult"]) -> dict[str, str]:
                 f"studies must share their objectives: {name_of(results[0])} has {_listed(first)}, "
                 f"{name_of(other)} has {_listed(other.spec.objectives)}; give studies of one kind"
             )
+        if "accuracy" in first and other.accuracy_is != results[0].accuracy_is:
+            told = [f"{name_of(r)} ({r.accuracy_is or 'top-1, measured'})" for r in (results[0], other)]
+            raise InputError(f"accuracy is not the same in {' and '.join(told)}; give studies of one kind")
     return {k: str(v) for k, v in first.items()}
 
 

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,17 +127,18 @@ def load_torch(
     classes: int | None = None,
     weights: Path | None = None,
     seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
 ) -> TorchNetwork:
-    """Return the torch module that NETWORK names, in evaluation mode.
+    """Return the torch module that NETWORK names, in evaluation mode; `arguments` go to the function that builds it.
 
     Raises:
         InputError: if it is no torch module, or cannot be made.
 
     """
     if ".py:" in spec:
-        made = _from_python(spec, shapes)
+        made = _from_python(spec, shapes, arguments or {})
     elif spec in zoo_names():
-        made = _from_zoo(spec, shapes, sample_shape, classes, seed)
+        made = _from_zoo(spec, shapes, sample_shape, classes, seed, arguments or {})
     else:
         raise InputError(f"'{spec}' is no torch network; this needs a zoo name or file.py:callable")
     if weights is not None:
@@ -192,8 +193,32 @@ def _load_pt2(path: Path, shapes: Shapes) -> Network:
     return load_pt2(path)
 
 
+def builder_parameters(spec: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of the function that builds NETWORK, which `arguments` of `load_torch` may name.
+
+    None for a file that holds a network. Of a network of the zoo, those besides the input's shape and the classes.
+
+    Raises:
+        InputError: if there is no such file or function.
+
+    """
+    if ".py:" in spec:
+        with _user_code(f"{spec}: has no readable signature"):
+            return inspect.signature(_function_of(spec)).parameters
+    if spec in zoo_names():
+        from picojoule.models.zoo import builder_parameters as of_zoo
+
+        return of_zoo(spec)
+    return {}
+
+
 def _from_zoo(
-    name: str, shapes: Shapes | None, sample_shape: tuple[int, ...] | None, classes: int | None, seed: int
+    name: str,
+    shapes: Shapes | None,
+    sample_shape: tuple[int, ...] | None,
+    classes: int | None,
+    seed: int,
+    arguments: Mapping[str, Any],
 ) -> TorchNetwork:
     from picojoule.models.zoo import build, example_inputs
 
@@ -201,14 +226,20 @@ def _from_zoo(
         if set(shapes) != {None} or len(shapes[None]) < 2:
             raise InputError(f"'{name}' has one input: give --input-shape 1,C,H,W without a name")
         sample_shape = shapes[None][1:]
-    module = build(name, input_shape=sample_shape, classes=classes, seed=seed)
+    with _user_code(f"{name}{_shown(arguments)} failed") if arguments else contextlib.nullcontext():
+        module = build(name, input_shape=sample_shape, classes=classes, seed=seed, arguments=arguments)
     inputs = example_inputs(name, input_shape=sample_shape)
-    return TorchNetwork(name=name, module=module, inputs=inputs, weights="none" if inputs[0].is_meta else "random")
+    weights = "none" if inputs[0].is_meta else "random"
+    return TorchNetwork(name=name + _shown(arguments), module=module, inputs=inputs, weights=weights)
 
 
-def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
-    import torch
+def _shown(arguments: Mapping[str, Any]) -> str:
+    """Return arguments as they stand behind a network's name; nothing where there are none."""
+    return f"({', '.join(f'{key}={value}' for key, value in arguments.items())})" if arguments else ""
 
+
+def _function_of(spec: str) -> Callable[..., Any]:
+    """Return the function that `file.py:callable` names."""
     file, _, attribute = spec.rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -219,8 +250,17 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
         functions = [name for name, value in vars(imported).items() if inspect.isfunction(value)]
         hint = nearest(attribute, functions) or "; give one that returns a torch.nn.Module"
         raise InputError(f"{path}: has no function '{attribute}'{hint}")
-    with _user_code(f"{path}: {attribute}() failed"):
-        made = function()
+    return function  # type: ignore[no-any-return]
+
+
+def _from_python(spec: str, shapes: Shapes | None, arguments: Mapping[str, Any]) -> TorchNetwork:
+    import torch
+
+    function = _function_of(spec)
+    file, _, attribute = spec.rpartition(":")
+    path = Path(file)
+    with _user_code(f"{path}: {attribute}{_shown(arguments) or '()'} failed"):
+        made = function(**arguments)
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, torch.nn.Module):
         raise InputError(
@@ -236,7 +276,8 @@ def _from_python(spec: str, shapes: Shapes | None) -> TorchNetwork:
         )
     if not isinstance(inputs, Mapping):
         inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    return TorchNetwork(name=f"{path.stem}.{attribute}", module=module, inputs=inputs, weights="module")
+    name = f"{path.stem}.{attribute}{_shown(arguments)}"
+    return TorchNetwork(name=name, module=module, inputs=inputs, weights="module")
 
 
 def _of_shapes(module: "torch.nn.Module", given: Any, shapes: Shapes) -> "tuple[Any, ...] | dict[str, Any]":

@@ -131,7 +131,8 @@ def _from_trials(result: "StudyResult", path: Path, x: str, name: str) -> list[d
     for number, accuracy, cost in zip(*(column[rows].tolist() for column in columns), strict=True):
         values, where = {"accuracy": accuracy, x: cost}, f"{path}: trial {number}"
         reached, spent = (_number(values, key, where) for key in ("accuracy", x))
-        points.append(_point(f"{name}/{number:05d}", target_of(result), "val", reached, (x, spent)))
+        split = result.accuracy_is or "val"
+        points.append(_point(f"{name}/{number:05d}", target_of(result), split, reached, (x, spent)))
     return points
 
 
@@ -152,7 +153,8 @@ def _from_front(result: "StudyResult", path: Path, x: str, name: str) -> list[di
     for row in result.front:
         where = f"{path}/pareto.csv: trial {row['number']}"
         reached, spent = _number(row, "accuracy_test", where), (x, _number(row, x, where))
-        points.append(_point(f"{name}/{int(row['number']):05d}", target_of(result), "test", reached, spent))
+        split = "test of trained points" if result.accuracy_is else "test"
+        points.append(_point(f"{name}/{int(row['number']):05d}", target_of(result), split, reached, spent))
     return points
 
 

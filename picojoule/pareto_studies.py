@@ -28,7 +28,8 @@ _LAST = ("on_front", "p_non_dominated")
 def compare_studies(results: Sequence["StudyResult"]) -> Compared:
     """Return the trials of studies that share their objectives, and which of them nothing beats on the same hardware.
 
-    Rows hold `study, target, number`, parameters, objectives, `split` (accuracy is that of validation data), `on_front`
+    Rows hold `study, target, number`, parameters, objectives, `split` (accuracy is that of validation data, or of trained
+    points), `on_front`
     and `p_non_dominated` (within its own study), best first objective first. Of a study with more than 10,000 trials that
     count only its front is listed.
 
@@ -96,7 +97,7 @@ def _rows(result: "StudyResult", name: str, listed: NDArray[np.intp], front: NDA
     for kept, *values in zip(front[listed].tolist(), *named.values(), strict=True):
         row = {"study": name, "target": target_of(result), **dict(zip(named, values, strict=True))}
         if "accuracy" in result.spec.objectives:
-            row["split"] = "val"
+            row["split"] = result.accuracy_is or "val"
         made.append(row | {"on_front": kept, "p_non_dominated": share.get(row["number"])})
     return made
 
@@ -113,7 +114,7 @@ def plot_studies(results: Sequence["StudyResult"]) -> "Axes":
         x, y = "number", next(iter(senses))
     else:
         x, y = pair_of(senses)
-    shown_x, shown_y = shown_as(x), shown_as(y)
+    shown_x, shown_y = shown_as(x, results[0].accuracy_is), shown_as(y, results[0].accuracy_is)
     drawn_x, drawn_y = [], []
     for number, (result, name) in enumerate(zip(results, names_of(results), strict=True)):
         front = np.flatnonzero(sort_trials(result).front)

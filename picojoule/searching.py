@@ -15,6 +15,8 @@ from picojoule.networks import is_torch
 from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.studies import results
+from picojoule.studies.network_keys import check_needed, points_of
+from picojoule.studies.points import TrainedPoints
 from picojoule.studies.results import StudyResult
 from picojoule.studies.session import Session, check_folder, open_session, population_of, written_form
 from picojoule.studies.space import check_space, parameters
@@ -24,7 +26,7 @@ from picojoule.studies.summary import summary_of
 
 if TYPE_CHECKING:
     from picojoule.studies.driver import Driver, Outcome
-    from picojoule.studies.pricing import BatchPricing
+    from picojoule.studies.pricing import Pricing
     from picojoule.studies.storage import TrialStore
     from picojoule.studies.workers import Workers
 
@@ -97,13 +99,15 @@ def run_search(request: SearchRequest, say: Say) -> StudyResult:
             f"{where}: compression methods train torch modules (a zoo name or file.py:callable), not {spec.network}"
         )
     check_space(spec, where)
+    points = points_of(spec, say)
+    check_needed(spec.network, (*spec.varied, *(points.constants if points else ())))
     if request.out is None:
         spec = spec.model_copy(update={"population": population_of(spec)})
-        return _search(spec, None, request, say)
+        return _search(spec, None, request, say, points)
     check_folder(request.out, source)
     with study_lock(request.out):
         session = open_session(spec, request.out, source, resume=request.resume)
-        return _search(session.spec, session, request, say)
+        return _search(session.spec, session, request, say, points)
 
 
 def _spec_of(request: SearchRequest) -> tuple[StudySpec, Path | None]:
@@ -122,14 +126,16 @@ def _spec_of(request: SearchRequest) -> tuple[StudySpec, Path | None]:
     return spec, source
 
 
-def _search(spec: StudySpec, session: Session | None, request: SearchRequest, say: Say) -> StudyResult:
+def _search(
+    spec: StudySpec, session: Session | None, request: SearchRequest, say: Say, points: TrainedPoints | None
+) -> StudyResult:
     if _priced_in_generations(spec):
         from picojoule.studies.designs_study import search_designs
 
         if request.scheduler is not None or request.jobs > 1:
             say("hardware alone is priced in this process, many designs at once; --jobs and --scheduler change nothing")
         return finish(search_designs(spec, session, say))
-    return _search_trials(spec, session, request, say)
+    return _search_trials(spec, session, request, say, points)
 
 
 def _priced_in_generations(spec: StudySpec) -> bool:
@@ -138,10 +144,14 @@ def _priced_in_generations(spec: StudySpec) -> bool:
     return own and spec.hardware_only and spec.storage is None and all(p.choices is not None for p in parameters(spec))
 
 
-def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequest, say: Say) -> StudyResult:
+def _search_trials(
+    spec: StudySpec, session: Session | None, request: SearchRequest, say: Say, points: TrainedPoints | None
+) -> StudyResult:
+    from picojoule.studies import originals
     from picojoule.studies.driver import Driver
     from picojoule.studies.front_points import front_details, non_dominated_shares
-    from picojoule.studies.pricing import BatchPricing, study_network
+    from picojoule.studies.network_pricing import NetworkPricing
+    from picojoule.studies.pricing import BatchPricing, Pricing, study_network
     from picojoule.studies.progress import SearchProgress
     from picojoule.studies.proposals import Proposals
     from picojoule.studies.storage import open_store
@@ -152,9 +162,11 @@ def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequ
     store = None
     if session is not None:
         store = open_store(spec, session.folder, study_name(session), listed, resume=request.resume)
-    pricing = None
+    pricing: Pricing | None = None
     if spec.hardware_only:
         pricing = BatchPricing(spec, study_network(spec), load_hardware(spec.hardware))
+    elif spec.priced_only:
+        pricing = NetworkPricing(spec, points, load_hardware(spec.hardware))
     workers = make_workers(request.jobs, request.scheduler)
     with SearchProgress(spec, spec.trials, say) as bar:
         keeper = _Keeper(spec, folder, bar)
@@ -170,12 +182,16 @@ def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequ
             check_unchanged=session.check_unchanged if session is not None else lambda: None,
             check_sources=session.check_sources if session is not None else lambda: None,
             hardware=session.hardware if session is not None else None,
+            constants=points.constants if points is not None else {},
             note=bar.note,
         )
         try:
             if folder is not None:
                 workers.check_folder_visible(folder)
-            driver.base = _base(spec, folder, workers, bar.note)
+            if originals.needs_original(spec) and spec.varied:
+                driver.originals = originals.Originals(spec, folder, workers, bar.note)
+            elif originals.needs_original(spec):
+                driver.base = originals.train_original(spec, folder, workers, bar.note)
             driver.run(spec.trials)
             driver.last_look()
             columns = keeper.columns(driver)
@@ -199,7 +215,8 @@ def _search_trials(spec: StudySpec, session: Session | None, request: SearchRequ
         if store is not None:
             store.close()
     rows = results.front_rows(spec, columns, details, shares)
-    made = StudyResult(spec=spec, columns=columns, front=tuple(rows), folder=folder)
+    words = points.words if points is not None else ""
+    made = StudyResult(spec=spec, columns=columns, front=tuple(rows), folder=folder, accuracy_is=words)
     if folder is not None:
         results.write_trials(folder, columns)
     return finish(made)
@@ -211,47 +228,12 @@ def _stop(workers: "Workers", store: "TrialStore | None") -> None:
         store.close()
 
 
-def _bills(driver: "Driver", columns: results.Columns, pricing: "BatchPricing | None") -> dict[int, dict[str, float]]:
+def _bills(driver: "Driver", columns: results.Columns, pricing: "Pricing | None") -> dict[int, dict[str, float]]:
     """Return energy per sample by technology constant: of all trials that trained, else of the front."""
     if pricing is None:
         return {n: dict(o["bill"]) for n, o in driver.outcomes.items()}
     numbers = [int(n) for n in columns["number"][columns["on_front"]]]
     return dict(zip(numbers, pricing.bills([driver.values[n] for n in numbers]), strict=True))
-
-
-def _base(spec: StudySpec, folder: Path | None, workers: Any, note: Say) -> str | None:
-    """Return the file of the trained original's weights; it is trained here once where none are given."""
-    if spec.hardware_only or not is_torch(spec.network) or spec.weights is not None:
-        return None
-    from picojoule.studies.base import BaseTask
-    from picojoule.studies.tasks import Stopped, make_base, warm_up
-
-    if folder is None:
-        raise InputError("a study that trains needs a folder for weights and checkpoints; give it one (--out, `out=`)")
-    if not (folder / "base" / "model.safetensors").is_file():
-        note(f"training the original ({spec.training.pretrain_epochs} epochs)")
-    task = BaseTask(
-        network=spec.network,
-        data=str(spec.data),
-        folder=str(folder / "base"),
-        epochs=spec.training.pretrain_epochs,
-        lr=spec.training.pretrain_lr,
-        seed=spec.seed,
-    )
-    workers.submit(-1, make_base, task)
-    others = min(workers.slots, spec.batch_size) - 1
-    for i in range(others):
-        workers.submit(-2 - i, warm_up, task)
-    found, left = "", 1 + max(0, others)
-    while left:
-        for done in workers.finished(None):
-            left -= 1
-            if done.key != -1:
-                continue  # what a warm-up meets, the first trials will meet and tell
-            if done.problem is not None or isinstance(done.result, Stopped):
-                raise InputError(f"the original cannot be trained: {done.problem or done.result.message}")
-            found = str(done.result)
-    return found
 
 
 def study_name(session: Session) -> str:

@@ -31,6 +31,7 @@ class Result:
     columns: dict[str, Any]
     front: tuple[dict[str, Any], ...] = ()
     folder: Path | None = None
+    accuracy_is: str = ""
 
 
 def text(values: list[Any]) -> Any:

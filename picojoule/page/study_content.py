@@ -72,7 +72,7 @@ def study_page(study: StudyResult) -> Page:
 
 def _about(study: StudyResult) -> str:
     spec = study.spec
-    goals = ", ".join(f"{metric(m).label} ({sense})" for m, sense in spec.objectives.items())
+    goals = ", ".join(f"{metric(m, study.accuracy_is).label} ({sense})" for m, sense in spec.objectives.items())
     limits = [
         f"{metric(m).label} {'at least' if side == 0 else 'at most'} {metric(m).show(bound)}"
         for m, pair in spec.limits.items()
@@ -147,7 +147,7 @@ def _counts(study: StudyResult, kinds: NDArray[np.str_]) -> Cards:
             )  # of equals the one that nothing beats
             number = int(study.columns["number"][counted[at]])
             word = "highest" if sense == "max" else "lowest"
-            m = metric(name)
+            m = metric(name, study.accuracy_is)
             cards.append(Card(label=f"{word} {m.label}", value=m.show(float(values[at])), details=(f"trial {number}",)))
     return Cards(cards=tuple(cards))
 

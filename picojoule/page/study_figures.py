@@ -25,7 +25,7 @@ def front_figure(study: StudyResult, kinds: NDArray[np.str_], shown: NDArray[np.
     drawn = [i for i in shown.tolist() if kinds[i] not in ("infeasible", "failed")]
     rows = {int(r["number"]): r for r in study.front}
     c = study.columns
-    metrics = [metric(name) for name in names]
+    metrics = [metric(name, study.accuracy_is) for name in names]
     y = objectives.index("accuracy") if "accuracy" in objectives else min(1, len(objectives) - 1)
     x = next((i for i in range(len(objectives)) if i != y), None)
     third = next((i for i in range(len(objectives)) if i not in (x, y)), None)

@@ -68,7 +68,7 @@ def _metric_cell(m: Metric, value: float | None) -> Cell:
 
 def front_table(study: StudyResult, runs: Mapping[int, Run], *, ranged: bool) -> Table:
     """Return a row per point of the front; those with a run in `runs` open it. `ranged`: the search came as far as ranges."""
-    metrics = [metric(name) for name in study.spec.metrics]
+    metrics = [metric(name, study.accuracy_is) for name in study.spec.metrics]
     columns = _columns_of(study)
     extra = [name for name in ("accuracy_test", "p_non_dominated") if any(r.get(name) is not None for r in study.front)]
     titles = {"accuracy_test": "accuracy on test", "p_non_dominated": "P(non-dominated)"}
@@ -125,7 +125,7 @@ def _extra_cell(name: str, row: Mapping[str, Any]) -> Cell:
 
 def trial_table(study: StudyResult, kinds: NDArray[np.str_], shown: NDArray[np.int64]) -> Table:
     """Return a row for each of the trials `shown`, of any kind."""
-    metrics = [metric(name) for name in study.spec.metrics]
+    metrics = [metric(name, study.accuracy_is) for name in study.spec.metrics]
     parameters = _columns_of(study)
     c = study.columns
     rows = []

@@ -45,9 +45,11 @@ class Metric:
         return f"{value:.4g} {self.unit}".strip()
 
 
-def metric(name: str) -> Metric:
-    """Return how a total of a report, or any other number of that name, is shown."""
+def metric(name: str, accuracy_is: str = "") -> Metric:
+    """Return how a total of a report, or any other number of that name, is shown; `accuracy_is` as a study has it."""
     plain = _LABELS.get(name)
+    if name == "accuracy" and accuracy_is:
+        return Metric(name=name, label=f"{name} ({accuracy_is})", unit="%")
     if name in _SHARES:
         return Metric(name=name, label=name, unit="%")
     if name.endswith("_mm2"):

@@ -1,8 +1,10 @@
 """The original of a study, trained once: every trial that compresses starts from its weights."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from picojoule.sim.errors import InputError
 from picojoule.sim.files import write_atomic
@@ -24,6 +26,18 @@ class BaseTask:
     folder: str
     weights: str | None = None
     seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        """The network as it is before training."""
+        return Source(
+            network=self.network,
+            weights=self.weights,
+            data=self.data,
+            seed=self.seed,
+            arguments=tuple(self.arguments.items()),
+        )
 
 
 def train_base(task: BaseTask) -> str:
@@ -40,7 +54,8 @@ def train_base(task: BaseTask) -> str:
 
     folder = Path(task.folder)
     files = [content_digest(file_of(task.network)), content_digest(Path(task.weights) if task.weights else None)]
-    asked = {"network": task.network, "files": files, "training": [task.epochs, task.lr, task.seed]}
+    training = [task.epochs, task.lr, task.seed]
+    asked = {"network": task.network, "arguments": dict(task.arguments), "files": files, "training": training}
     key = result_key(asked, dataset(task.data).digest)
     if not _is_whole(folder, key):
         try:
@@ -60,9 +75,8 @@ def _train(task: BaseTask, key: str) -> None:
     from picojoule.training_checkpoints import checkpoints
 
     data, folder = dataset(task.data), Path(task.folder)
-    source = Source(network=task.network, weights=task.weights, data=task.data, seed=task.seed)
     with one_thread(), checkpoints(folder, key):
-        made = load_module(source)
+        made = load_module(task.source)
         check_fits(network_of(made), data)
         train(made.module, data.train, epochs=task.epochs, lr=task.lr, seed=task.seed, weight_decay=_WEIGHT_DECAY)
     path = folder / WEIGHTS

@@ -8,14 +8,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.fronts import crowding_distance, non_domination_ranks
 from picojoule.sim.errors import InputError
-from picojoule.studies.pricing import BatchPricing
+from picojoule.studies.pricing import Pricing
 from picojoule.studies.proposals import Proposals
 from picojoule.studies.results import failed_outcome, violated_text, violations
 from picojoule.studies.space import Parameter, point_of
@@ -24,6 +24,9 @@ from picojoule.studies.storage import StoredTrial, TrialStore
 from picojoule.studies.tasks import Stopped, attempt_trial
 from picojoule.studies.trial import TrialOutcome, TrialTask
 from picojoule.studies.workers import Workers
+
+if TYPE_CHECKING:
+    from picojoule.studies.originals import Originals
 
 Values = Mapping[str, Scalar]
 Outcome = Mapping[str, Any]
@@ -62,7 +65,9 @@ class Driver:
     folder: Path | None = None
     base: str | None = None
     hardware: str | None = None
-    pricing: BatchPricing | None = None
+    constants: Values = field(default_factory=dict)
+    pricing: Pricing | None = None
+    originals: "Originals | None" = None
     check_unchanged: Callable[[], None] = lambda: None
     check_sources: Callable[[], None] = lambda: None
     note: Callable[[str], None] = lambda text: None
@@ -174,6 +179,9 @@ class Driver:
             if first != number:
                 same[number] = first
         fresh = [n for n in numbers if n not in same]
+        if self.originals is not None:
+            todo = [n for n in fresh if n not in self.outcomes]
+            self.originals.train([point_of(self.values[n]).network for n in todo])
         if self.pricing is not None:
             self._price(fresh)
         elif self._staged:
@@ -256,7 +264,8 @@ class Driver:
     def task(self, number: int, fidelity: str) -> TrialTask:
         """Return a trial as a worker gets it."""
         point, spec = point_of(self.values[number]), self.spec
-        keep = self.folder is not None and (spec.compresses or spec.measures_accuracy)
+        keep = self.folder is not None and not spec.priced_only
+        arguments = {**point.network, **self.constants}
         return TrialTask(
             number=number,
             network=spec.network,
@@ -265,14 +274,15 @@ class Driver:
             hardware=self.hardware or spec.hardware,
             hardware_keys=point.hardware,
             methods=point.methods,
-            metrics=spec.metrics,
+            metrics=spec.metrics if spec.points is None else tuple(m for m in spec.metrics if m != "accuracy"),
             epochs=spec.training.epochs if fidelity == "full" else spec.training.proxy_epochs,
             fidelity=fidelity,
             limits=spec.limits,
             folder=str(trial_folder(self.folder, number) / fidelity) if keep and self.folder is not None else None,
-            base=self.base,
+            base=self.base if self.originals is None else self.originals.weights(point.network),
             batch=spec.batch,
             seed=spec.seed,
+            arguments=arguments,
         )
 
 

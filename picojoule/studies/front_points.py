@@ -50,7 +50,7 @@ def front_details(
     if driver.folder is None or not numbers:
         return details
     chosen = spread(numbers, costs_of(driver.spec, columns)[columns["on_front"]])
-    if not driver.spec.hardware_only:
+    if not driver.spec.priced_only:
         chosen = numbers  # each is read on the test split
     note(f"measuring the {len(chosen)} points of the front")
     remove_others(driver.folder, chosen)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.sim.designs import DesignTotals, price_designs
-from picojoule.sim.errors import PicojouleError
+from picojoule.sim.designs import DesignTotals, PricesDesigns, price_designs
+from picojoule.sim.errors import InfeasibleError, PicojouleError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
 from picojoule.sim.protocol import Accelerator
@@ -28,11 +28,24 @@ def study_network(spec: StudySpec) -> Network:
     return plain_network(Source(network=spec.network, weights=spec.weights, data=spec.data, seed=spec.seed))
 
 
+class Pricing(Protocol):
+    """Prices the trials of a study in which nothing is trained or run."""
+
+    def __call__(self, batch: Sequence[Mapping[str, Scalar]]) -> list[dict[str, Any]]:
+        """Return an outcome per trial."""
+        ...
+
+    def bills(self, designs: Sequence[Mapping[str, Scalar]]) -> list[dict[str, float]]:
+        """Return the energy per sample of trials by technology constant."""
+        ...
+
+
 class BatchPricing:
     """Prices the trials of a batch; a design that cannot hold the network becomes an infeasible trial."""
 
     def __init__(self, spec: StudySpec, network: Network, accelerator: Accelerator) -> None:
         self._spec, self._network, self._accelerator = spec, network, accelerator
+        self._metrics = tuple(m for m in spec.metrics if m != "accuracy")
 
     def totals(self, keys: Mapping[str, NDArray[Any]]) -> DesignTotals:
         """Return the totals of designs, an array per hardware key of the space (without `hardware.`)."""
@@ -51,19 +64,31 @@ class BatchPricing:
         points = [point_of(values).hardware for values in batch]
         if not points:
             return []
+        if not points[0]:  # the space has no key of the hardware: all are one design
+            return [self._of_report()] * len(points)
+        if len(points) > 1 and not isinstance(self._accelerator, PricesDesigns):
+            return [self([values])[0] for values in batch]
         keys = {name: as_array([p[name] for p in points]) for name in points[0]}
         try:
             made = self.totals(keys)
         except PicojouleError as error:  # one design with values that do not go together: it fails alone
             if len(batch) == 1:
-                return [failed_outcome("price", str(error))]
+                return [_ended(error)]
             half = len(batch) // 2
             return self(batch[:half]) + self(batch[half:])
         outcomes = []
         for i in range(len(points)):
-            values = {m: float(made.totals[m][i]) for m in self._spec.metrics}
+            values = {m: float(made.totals[m][i]) for m in self._metrics}
             outcomes.append(self._outcome(values, str(made.infeasible[i])))
         return outcomes
+
+    def _of_report(self) -> dict[str, Any]:
+        """Return the outcome of the hardware as it is."""
+        try:
+            totals = self.report({}).totals
+        except PicojouleError as error:
+            return _ended(error)
+        return self._outcome({m: math.nan if totals[m] is None else float(totals[m]) for m in self._metrics}, "")
 
     def bills(self, designs: Sequence[Mapping[str, Scalar]]) -> list[dict[str, float]]:
         """Return the energy per sample of designs by technology constant; none for more than can be compared."""
@@ -91,6 +116,13 @@ class BatchPricing:
             "bill": {},
             "message": message,
         }
+
+
+def _ended(error: PicojouleError) -> dict[str, Any]:
+    """Return the outcome of a trial without figures: infeasible where no such design can be built or hold the network."""
+    if isinstance(error, InfeasibleError):
+        return {**failed_outcome("", str(error)), "state": "infeasible"}
+    return failed_outcome("price", str(error))
 
 
 def as_array(values: Sequence[Scalar]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.files import read_bounded, write_atomic
 from picojoule.sim.report import rows_to_csv
 from picojoule.sim.specs import read_yaml_mapping
+from picojoule.studies.points import metric_words
 from picojoule.studies.spec import StudySpec, parse_study
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STUDY, TRIALS, PARETO, SUMMARY, FRONT = "study.yaml", "trials.csv", "pareto.csv", "summary.json", "front"
+POINTS = "points.csv"
+"""The trained points as they were when a study was begun."""
 _LIMIT_BYTES = 1 << 30
 _TEXT = ("state", "fidelity", "violated", "message")
 
@@ -38,12 +41,14 @@ class StudyResult:
 
     `columns` has an array per column of trials.csv, in order of number: metrics are float64 with NaN where a trial has none,
     `number` int64, `on_front` bool, all else objects. `front` holds the rows of pareto.csv, best first objective first.
+    `accuracy_is` says what accuracy is where trained points give it, such as `val AP50, trained points`.
     """
 
     spec: StudySpec
     columns: Columns
     front: tuple[Mapping[str, Any], ...] = ()
     folder: Path | None = None
+    accuracy_is: str = ""
 
     def __len__(self) -> int:
         return len(self.columns["number"])
@@ -252,7 +257,8 @@ def read_study(folder: str | Path) -> StudyResult:
     spec = parse_study(read_yaml_mapping(folder / STUDY, "a study"), str(folder / STUDY))
     columns = _read_trials(folder / TRIALS, spec)
     front = _read_front(folder, spec) if (folder / PARETO).is_file() else ()
-    return StudyResult(spec=spec, columns=columns, front=front, folder=folder)
+    words = metric_words(folder / POINTS) if spec.points is not None else ""
+    return StudyResult(spec=spec, columns=columns, front=front, folder=folder, accuracy_is=words)
 
 
 def _read_trials(path: Path, spec: StudySpec) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,7 @@ from picojoule.sim.files import read_bounded, write_atomic
 from picojoule.sim.hardware import load_spec
 from picojoule.sim.specs import read_yaml_mapping
 from picojoule.store import package_identity
-from picojoule.studies.results import STUDY, TRIALS
+from picojoule.studies.results import POINTS, STUDY, TRIALS
 from picojoule.studies.spec import StudySpec, differences, parse_study, read_study_file
 from picojoule.studies.storage import JOURNAL, hidden_password
 
@@ -28,7 +28,9 @@ _REMEDY = "undo the change, or search anew in another folder"
 
 
 def written_form(spec: StudySpec) -> StudySpec:
-    """Return the study as it may stand in a file: without a password."""
+    """Return the study as it may stand in its folder: without a password, with its own copy of the points."""
+    if spec.points is not None:
+        spec = spec.model_copy(update={"points": POINTS})
     return spec if spec.storage is None else spec.model_copy(update={"storage": hidden_password(spec.storage)})
 
 
@@ -42,6 +44,8 @@ def inputs_of(spec: StudySpec) -> dict[str, str]:
     found = {"network": _file_digest(spec.network), "hardware": _digest(load_spec(spec.hardware).model_dump_json())}
     if spec.weights is not None:
         found["weights"] = _file_digest(spec.weights)
+    if spec.points is not None:
+        found["points"] = _digest_of(Path(spec.points))
     if spec.data is not None:
         from picojoule.models.data import load
 
@@ -60,8 +64,10 @@ def _version(package: str) -> str:
 def _file_digest(name: str) -> str:
     """Return the digest of a network's or weights' file; names of the zoo belong to our own sources."""
     path = _file_of(name)
-    if path is None:
-        return name
+    return name if path is None else _digest_of(path)
+
+
+def _digest_of(path: Path) -> str:
     whole = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -91,10 +97,10 @@ class Session:
     files: dict[Path, tuple[int, int]]
     """The study's own file and the one it was begun from, with time of change and size."""
     sources: dict[Path, tuple[int, int]]
-    """Files of network and weights."""
+    """Files of network, weights and points."""
 
     def check_sources(self) -> None:
-        """Refuse results when the files of network or weights are no longer what they were.
+        """Refuse results when the files of network, weights or points are no longer what they were.
 
         Raises:
             InputError: with what changed.
@@ -146,9 +152,11 @@ def open_session(spec: StudySpec, folder: Path, source: Path | None, *, resume: 
     _sweep(folder)
     write_atomic(folder / INPUTS, json.dumps(inputs, indent=1) + "\n")
     write_atomic(path, written_form(spec).to_yaml())
+    if spec.points is not None:
+        write_atomic(folder / POINTS, Path(spec.points).read_bytes())
     hardware = folder / HARDWARE
     write_atomic(hardware, yaml.safe_dump(load_spec(spec.hardware).model_dump(mode="json"), sort_keys=False))
-    named = [_file_of(name) for name in (spec.network, spec.weights) if name is not None]
+    named = [_file_of(name) for name in (spec.network, spec.weights, spec.points) if name is not None]
     return Session(
         folder=folder,
         spec=spec,
@@ -170,7 +178,7 @@ def check_folder(folder: Path, source: Path | None) -> None:
         return
     if source is not None and source.resolve() == (folder / STUDY).resolve():
         raise InputError(f"{folder}: a search would write over {source} here; give another folder to --out")
-    ours = (INPUTS, STUDY, HARDWARE)  # of a search that failed at its first step
+    ours = (INPUTS, STUDY, HARDWARE, POINTS)  # of a search that failed at its first step
     if any(p.name not in ours and not p.name.startswith(".") for p in folder.iterdir()):
         raise InputError(f"{folder}: holds other files and no study; give an empty or a new folder to --out")
 

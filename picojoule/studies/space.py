@@ -99,15 +99,17 @@ def _log_spaced(given: Range) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What a trial tries: hardware keys, and settings by method."""
+    """What a trial tries: hardware keys, settings by method, and arguments of the network."""
 
     hardware: Mapping[str, Scalar]
     methods: Mapping[str, Mapping[str, Scalar]]
+    network: Mapping[str, Scalar]
 
 
 def point_of(values: Mapping[str, Scalar]) -> Point:
     """Split a trial's values by what they set; methods come in the order of the table of methods: pruning, then bits."""
     hardware = {k.partition(".")[2]: v for k, v in values.items() if k.startswith("hardware.")}
+    network = {k.partition(".")[2]: v for k, v in values.items() if k.startswith("network.")}
     settings: dict[str, dict[str, Scalar]] = {}
     for key, value in values.items():
         room, _, rest = key.partition(".")
@@ -115,15 +117,15 @@ def point_of(values: Mapping[str, Scalar]) -> Point:
             method, _, setting = rest.partition(".")
             settings.setdefault(method, {})[setting] = value
     if not settings:
-        return Point(hardware=hardware, methods={})
+        return Point(hardware=hardware, methods={}, network=network)
     from picojoule.compress import METHODS
 
     order = [m for m in METHODS if m in settings] + [m for m in settings if m not in METHODS]
-    return Point(hardware=hardware, methods={m: settings[m] for m in order})
+    return Point(hardware=hardware, methods={m: settings[m] for m in order}, network=network)
 
 
 def check_space(spec: StudySpec, where: str) -> None:
-    """Refuse keys and values that the hardware file or a method would refuse, before anything runs.
+    """Refuse keys and values that the hardware file, the network's function or a method would refuse, before anything runs.
 
     Raises:
         InputError: naming the study's key.
@@ -141,8 +143,19 @@ def check_space(spec: StudySpec, where: str) -> None:
                     load_spec(spec.hardware, point.hardware)
                 for method, settings in point.methods.items():
                     _check_method(method, settings)
+                if point.network:
+                    _check_network(spec, point.network)
             except PicojouleError as error:
                 raise InputError(f"{where}: space.{parameter.name}: {error}") from None
+
+
+def _check_network(spec: StudySpec, arguments: Mapping[str, Scalar]) -> None:
+    from picojoule.studies.network_keys import check_names, plan_of, split_bits
+
+    check_names(spec.network, arguments)
+    bits = split_bits(spec.network, arguments)[1]
+    if bits is not None:
+        plan_of(bits)
 
 
 def _check_method(method: str, settings: Mapping[str, Scalar]) -> None:

@@ -14,6 +14,7 @@ from picojoule.sim.specs import Spec, parse_spec, read_yaml_mapping
 SCHEMA = 1
 
 Scalar = bool | int | float | str | None
+_ROOMS = ("hardware", "network", "compression")
 Sampler = Literal["nsga2", "nsga3", "tpe", "random", "grid"]
 
 METRICS = (
@@ -121,6 +122,9 @@ class StudySpec(Spec):
     network: str
     weights: str | None = Field(default=None, description="state dict of the trained original")
     data: str | None = None
+    points: str | None = Field(
+        default=None, description="CSV of trained points, which give accuracy; from the study file's folder"
+    )
     hardware: str
     space: dict[str, Choices]
     objectives: dict[str, Literal["min", "max"]]
@@ -144,10 +148,10 @@ class StudySpec(Spec):
             raise ValueError("objectives must name at least one metric, such as energy_pj_per_sample: min")
         for key in self.space:
             room, _, rest = key.partition(".")
-            if room not in ("hardware", "compression") or not rest:
+            if room not in _ROOMS or not rest:
                 raise ValueError(
-                    f"space key '{key}' must be 'hardware.<key>' or 'compression.<method>.<setting>'"
-                    + nearest(room, ["hardware", "compression"])
+                    f"space key '{key}' must be 'hardware.<key>', 'network.<argument>' or 'compression.<method>.<setting>'"
+                    + nearest(room, _ROOMS)
                 )
             if room == "compression" and "." not in rest:
                 raise ValueError(
@@ -157,8 +161,17 @@ class StudySpec(Spec):
             for metric in metrics:
                 if metric not in METRICS:
                     raise ValueError(f"{where}: {unknown_choice('metric', metric, list(METRICS))}")
-        if self.data is None and (self.measures_accuracy or self.compresses):
-            raise ValueError("accuracy and compression need data; add the key 'data', such as data: fashion-mini")
+        if self.points is not None and self.compresses:
+            raise ValueError("points say what networks reached as they are; leave out points, or the compression keys")
+        if self.points is not None and not self.measures_accuracy:
+            raise ValueError("points give accuracy; add it to the objectives (accuracy: max), or leave out points")
+        if self.compresses and "network.weight_bits" in self.space:
+            raise ValueError("network.weight_bits and compression methods both set formats; leave out one")
+        if self.data is None and not self.priced_only:
+            known = ", or points: FILE.csv with what networks reached" if not self.compresses else ""
+            raise ValueError(
+                f"accuracy and compression need data; add the key 'data', such as data: fashion-mini{known}"
+            )
         return self
 
     @property
@@ -172,9 +185,19 @@ class StudySpec(Spec):
         return "accuracy" in self.objectives or "accuracy" in self.constraints
 
     @property
-    def hardware_only(self) -> bool:
+    def varied(self) -> tuple[str, ...]:
+        """Arguments of the network that the space varies."""
+        return tuple(key.partition(".")[2] for key in self.space if key.startswith("network."))
+
+    @property
+    def priced_only(self) -> bool:
         """Whether a trial is one pricing: nothing is trained and nothing is run."""
-        return not self.compresses and not self.measures_accuracy
+        return not self.compresses and (self.points is not None or not self.measures_accuracy)
+
+    @property
+    def hardware_only(self) -> bool:
+        """Whether a trial is one pricing of the same network on other hardware."""
+        return self.priced_only and self.points is None and not self.varied
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -221,13 +244,16 @@ def parse_study(values: dict[str, Any], where: str) -> StudySpec:
 
 
 def read_study_file(path: Path) -> StudySpec:
-    """Return the study in a YAML file; network, weights, hardware and data files are named from where one stands.
+    """Return the study in a YAML file.
+
+    Files of network, weights, hardware and data are named from where one stands, those of points from the study's folder.
 
     Raises:
         InputError: as `parse_study`, and for a file that is missing, torn or no mapping.
 
     """
-    return parse_study(read_yaml_mapping(path, "a STUDY.yaml"), str(path))
+    spec = parse_study(read_yaml_mapping(path, "a STUDY.yaml"), str(path))
+    return spec if spec.points is None else spec.model_copy(update={"points": str(path.parent / spec.points)})
 
 
 def differences(old: StudySpec, new: StudySpec) -> list[str]:

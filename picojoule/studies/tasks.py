@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from picojoule.sim.errors import PicojouleError
 from picojoule.studies.base import BaseTask, train_base
 from picojoule.studies.trial import TrialOutcome, TrialTask, run_trial
-from picojoule.studies.trial_network import Source, load_module
+from picojoule.studies.trial_network import load_module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ def warm_up(task: BaseTask) -> None:
     from picojoule.networks import network_of
 
     with contextlib.suppress(PicojouleError):  # the training says what is wrong
-        network_of(load_module(Source(network=task.network, weights=task.weights, data=task.data, seed=task.seed)))
+        network_of(load_module(task.source))
 
 
 def make_base(task: BaseTask) -> str | Stopped:

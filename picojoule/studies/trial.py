@@ -73,7 +73,7 @@ def run_trial(task: TrialTask) -> TrialOutcome:
     try:
         accelerator = load_hardware(base, task.hardware_keys)
     except PicojouleError as error:
-        return _ended(task, "failed", str(error))
+        return _ended(task, "infeasible" if isinstance(error, InfeasibleError) else "failed", str(error))
     key = ""
     if folder is not None:
         key = trial_key(task, accelerator)

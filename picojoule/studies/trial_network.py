@@ -17,11 +17,13 @@ from picojoule.compress import METHODS, load_method
 from picojoule.compress.plan import Plan, apply_plan
 from picojoule.networks import TorchNetwork, is_torch, load_network, load_torch, network_of, prepared
 from picojoule.signals import marginal
+from picojoule.sim.compression_state import find_compression
 from picojoule.sim.errors import InputError
 from picojoule.sim.ir import Network
 from picojoule.sim.passes import check_weights
 from picojoule.sim.protocol import Accelerator
 from picojoule.sim.specs import Spec, parse_spec
+from picojoule.studies.network_keys import plan_of, split_bits
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
@@ -34,13 +36,17 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Which network: NETWORK, the file of its weights if any, whether they are trained here, the data it is for, the seed."""
+    """Which network: NETWORK, the file of its weights if any, whether they are trained here, the data it is for, the seed.
+
+    `arguments` go to the function that builds it; `weight_bits` among them may be a format (`network_keys`).
+    """
 
     network: str
     weights: str | None
     data: str | None
     trained: bool = False
     seed: int = 0
+    arguments: tuple[tuple[str, Any], ...] = ()
 
 
 @lru_cache(maxsize=2)
@@ -113,7 +119,8 @@ def original(source: Source) -> TorchNetwork:
         InputError: if NETWORK is no torch module, or its weights do not fit.
 
     """
-    return _original(source, _stamps(source))
+    arguments, _ = split_bits(source.network, dict(source.arguments))
+    return _original(replace(source, arguments=tuple(arguments.items())), _stamps(source))
 
 
 @lru_cache(maxsize=2)
@@ -128,7 +135,8 @@ def load_module(source: Source) -> TorchNetwork:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
-        made = load_torch(source.network, **fitted(source))
+        arguments, _ = split_bits(source.network, dict(source.arguments))
+        made = load_torch(source.network, arguments=arguments, **fitted(source))
     return replace(made, module=copy.deepcopy(made.module))  # a user's function may return the same one every time
 
 
@@ -144,8 +152,19 @@ def plain_network(source: Source) -> Network:
 
 @lru_cache(maxsize=4)
 def _plain_network(source: Source, stamps: tuple[Stamp, ...]) -> Network:
+    _, bits = split_bits(source.network, dict(source.arguments))
+    if bits is not None:
+        return _with_bits(source, plan_of(bits))
     torch = is_torch(source.network)
     network = network_of(original(source)) if torch else load_network(source.network, **fitted(source))
+    check_weights(network)
+    return network
+
+
+def _with_bits(source: Source, plan: Plan) -> Network:
+    if is_torch(source.network):
+        return priced_form(original(source), plan)
+    network = find_compression(apply_plan(load_network(source.network, find=False, **fitted(source)), plan))
     check_weights(network)
     return network
 

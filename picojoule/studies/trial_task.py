@@ -28,6 +28,7 @@ class TrialTask:
         folder: where checkpoints and results go, if they are kept.
         base: file with the weights of the trained original.
         batch: samples priced together.
+        arguments: of the function that builds the network.
 
     """
 
@@ -46,6 +47,7 @@ class TrialTask:
     base: str | None
     batch: int = 1
     seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> Source:
@@ -55,6 +57,7 @@ class TrialTask:
             weights=self.base or self.weights,
             data=self.data,
             trained=self.base is not None,
+            arguments=tuple(self.arguments.items()),
             seed=self.seed,
         )
 

@@ -110,8 +110,8 @@ def test_only_sorted_numbers_have_neighbors() -> None:
         ),
         (
             {"space": {"hardwear.rows": [5]}},
-            "s.yaml: space key 'hardwear.rows' must be 'hardware.<key>' or 'compression.<method>.<setting>'; did you mean "
-            "'hardware'?",
+            "s.yaml: space key 'hardwear.rows' must be 'hardware.<key>', 'network.<argument>' or "
+            "'compression.<method>.<setting>'; did you mean 'hardware'?",
         ),
         ({"constraints": {"area_mm2": {}}}, "s.yaml: constraints.area_mm2: needs min, max or both"),
         (
