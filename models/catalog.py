@@ -232,6 +232,18 @@ ENTRIES = (
         "gives; 8.85 M parameters",
     ),
     Entry(
+        name="centre-net",
+        input_shape=(1, 64, 64),
+        classes=5,
+        params=13_897,
+        macs=3_452_928,
+        min_size=8,
+        max_size=2048,
+        size_step=4,
+        source="our own small detector of center points (after CenterNet, Zhou et al. 2019) for scenes of Fashion-MNIST items, with "
+        "an ordinary or deformable operator to choose (network.variant, width, bound); counts measured",
+    ),
+    Entry(
         name="codenet-a",
         input_shape=(3, 256, 256),
         classes=80,

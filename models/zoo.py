@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from picojoule.models import (
+    centre_net,
     catalog,
     classic,
     codenet,
@@ -49,6 +50,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vit-tiny": vision_transformer.vit_tiny,
     "unet": dense_prediction.unet,
     "yolov3-tiny": dense_prediction.yolov3_tiny,
+    "centre-net": centre_net.centre_net,
     "codenet-a": codenet.codenet(double=False, max_pool=False),
     "codenet-b": codenet.codenet(double=False, max_pool=True),
     "codenet-c": codenet.codenet(double=False, max_pool=False),

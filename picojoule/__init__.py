@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from picojoule.searching import search
     from picojoule.sim.errors import InfeasibleError, InputError, PicojouleError, UnsupportedError
     from picojoule.sim.ir import Network
+    from picojoule.sim.numerics.deform_module import DeformConv2d
+    from picojoule.sim.numerics.offset_traces import record_offsets
+    from picojoule.sim.offsets import OffsetTrace
     from picojoule.sim.report import Report
     from picojoule.studies.results import StudyResult, read_study
 
@@ -26,11 +29,14 @@ __all__ = [
     "load",
     "penalty",
     "read_study",
+    "record_offsets",
     "run",
     "search",
     "sweep",
     "trace",
+    "DeformConv2d",
     "Network",
+    "OffsetTrace",
     "Report",
     "StudyResult",
     "InfeasibleError",
@@ -44,8 +50,11 @@ _HOMES = {
         ("evaluate", "export", "hardware_twin", "load", "penalty", "run", "sweep", "trace"), "picojoule.api"
     ),
     **dict.fromkeys(("InfeasibleError", "InputError", "PicojouleError", "UnsupportedError"), "picojoule.sim.errors"),
+    "DeformConv2d": "picojoule.sim.numerics.deform_module",
     "inspect": "picojoule.inspecting",
     "Network": "picojoule.sim.ir",
+    "OffsetTrace": "picojoule.sim.offsets",
+    "record_offsets": "picojoule.sim.numerics.offset_traces",
     "Report": "picojoule.sim.report",
     "search": "picojoule.searching",
     **dict.fromkeys(("StudyResult", "read_study"), "picojoule.studies.results"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from picojoule.sim.exporters.written import Written
+    from picojoule.sim.offsets import OffsetStatistics, OffsetTrace
     from picojoule.twin import HardwareTwin
 
 Hardware = str | Path | HardwareSpec | Accelerator
@@ -161,6 +162,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     chips: int | None = 1,
     mapping: str = "default",
+    activations: "OffsetTrace | OffsetStatistics | None" = None,
     allow_unsupported: bool = False,
     seed: int = 0,
 ) -> Report:
@@ -173,6 +175,8 @@ def evaluate(
         overrides: keys of the hardware file to change, for instance `{"rows": 64}`.
         chips: how many chips there may be; None means as many as it takes.
         mapping: `default`.
+        activations: offsets of deformable convolutions, recorded (`record_offsets`) or as statistics; other costs do not
+            depend on data.
         allow_unsupported: price the rest when some operators are not understood; the report is then incomplete.
         seed: of the sampled technology constants behind the ranges.
 
@@ -183,7 +187,13 @@ def evaluate(
     made = _network(network)
     accelerator = load_hardware(hardware, overrides)
     return accelerator.evaluate(
-        made, batch=_whole(batch), mapping=mapping, seed=seed, chips=chips, allow_unsupported=allow_unsupported
+        made,
+        batch=_whole(batch),
+        activations=activations,
+        mapping=mapping,
+        seed=seed,
+        chips=chips,
+        allow_unsupported=allow_unsupported,
     )
 
 

@@ -102,6 +102,12 @@ def evaluate(
     mapping: Annotated[
         str, typer.Option("--mapping", help="How layers are mapped.", metavar="default|search")
     ] = "default",
+    offsets: Annotated[
+        Path | None,
+        typer.Option(
+            "--offsets", help="Recorded offsets of deformable convolutions (pj.record_offsets).", metavar="FILE.npz"
+        ),
+    ] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
@@ -121,6 +127,7 @@ def evaluate(
         data=data,
         allow_unsupported=allow_unsupported,
         mapping=mapping,
+        offsets=offsets,
         seed=seed,
     )
     with _aside(), _progress("test samples") as progress:

@@ -212,10 +212,10 @@ def load_compressed(made: TorchNetwork, plan: Plan, path: Path) -> TorchNetwork:
     network = network_of(made, fold=False)
     pruned = apply_plan(network, plan)
     shapes = {o.name: o.shape for layer in pruned.layers for o in layer.operands if o.weights is not None}
-    held = tensors_of(made.module)
-    for name, tensor in held.items():
+    saved = made.module.state_dict().keys()
+    for name, tensor in tensors_of(made.module).items():
         if name not in state:
-            if name.endswith("num_batches_tracked"):
+            if name.endswith("num_batches_tracked") or name not in saved:  # buffers that a module makes itself
                 continue
             raise InputError(f"{path}: has no tensor '{name}'{nearest(name, list(state))}")
         value = state[name]

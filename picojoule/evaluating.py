@@ -15,6 +15,7 @@ from picojoule.sim.report import Report
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
+    from picojoule.sim.offsets import OffsetTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Request:
     data: str | None = None
     allow_unsupported: bool = False
     mapping: str = "default"
+    offsets: Path | None = None
     seed: int = 0
 
 
@@ -47,6 +49,7 @@ def run_request(request: Request, progress: Callable[[int, int], None] | None = 
     report = accelerator.evaluate(
         network,
         batch=request.batch,
+        activations=_offsets(request.offsets),
         mapping=request.mapping,
         seed=request.seed,
         chips=request.chips,
@@ -57,6 +60,14 @@ def run_request(request: Request, progress: Callable[[int, int], None] | None = 
 
         report = report.with_accuracy(measure(network, accelerator, data, seed=request.seed, progress=progress))
     return report
+
+
+def _offsets(path: Path | None) -> "OffsetTrace | None":
+    if path is None:
+        return None
+    from picojoule.sim.offsets import OffsetTrace
+
+    return OffsetTrace.load(path)
 
 
 def _load_data(spec: str) -> "Dataset":

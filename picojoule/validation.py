@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from picojoule import validation_deform
 from picojoule.accel.systolic import timing, traffic
 from picojoule.models.catalog import describe
 from picojoule.networks import load_network
@@ -23,7 +24,7 @@ _NETWORKS = ("resnet20", "mobilenet-v1", "mobilenet-v2", "resnet50")
 
 def validate_rows() -> list[Row]:
     """Return rows {name, source, quantity, reference, ours, error_pct, calibrated}."""
-    return [*_scalesim(), *_counts(), *_isaac()]
+    return [*_scalesim(), *_counts(), *_isaac(), *validation_deform.rows()]
 
 
 def _row(name: str, source: str, quantity: str, reference: float, ours: float, *, calibrated: bool = False) -> Row:

@@ -1,4 +1,4 @@
-"""Compressed variants of one network: pruning x bits, each priced and measured on several pieces of hardware.
+"""Compressed variants of one network: pruning x bits, and a deformable form, priced and measured on several pieces of hardware.
 
 Used by the demo. A variant is finished when its JSON file is on disk; running again takes what is there. Steps run in order:
 the trained original, its pruned forms, then quantised forms of each; those that do not depend on each other may run in
@@ -16,7 +16,7 @@ from picojoule.compress.plan import Plan, read_plan
 from picojoule.compressing import load_compressed, save_weights
 from picojoule.models.data import Dataset, load
 from picojoule.networks import TorchNetwork, load_torch
-from picojoule.sim.errors import PicojouleError
+from picojoule.sim.errors import InfeasibleError, PicojouleError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.hardware import load_hardware
 from picojoule.store import result_key
@@ -39,27 +39,36 @@ class Recipe:
     finetune_epochs: int
     quantise_epochs: int
     quantise_lr: float
+    deform_network: str = ""
+    deform_epochs: int = 0
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One point: the share of energy that pruning aims at (None: not pruned) and bits (None: post-training, native)."""
+    """One point: the share of energy that pruning aims at (None: not pruned) and bits (None: post-training, native).
+
+    `deform`: of the network with deformable convolutions, which is not pruned. With `activation_bits` every layer has those
+    and `bits` of weights; without, activations have as many bits as weights, and the first and last layer 8 of both.
+    """
 
     energy: float | None = None
     bits: int | None = None
+    activation_bits: int | None = None
+    deform: bool = False
 
     @property
     def name(self) -> str:
-        """Short name such as `e45-w4`."""
-        pruned = "full" if self.energy is None else f"e{self.energy * 100:.0f}"
-        return pruned if self.bits is None else f"{pruned}-w{self.bits}"
+        """Short name such as `e45-w4` or `deform-w4a8`."""
+        wide = "" if self.activation_bits is None else f"a{self.activation_bits}"
+        pruned = "deform" if self.deform else "full" if self.energy is None else f"e{self.energy * 100:.0f}"
+        return pruned if self.bits is None else f"{pruned}-w{self.bits}{wide}"
 
     @property
     def parent(self) -> "Variant | None":
         """The variant this one starts from."""
         if self.bits is not None:
-            return Variant(energy=self.energy)
+            return Variant(energy=self.energy, deform=self.deform)
         return Variant() if self.energy is not None else None
 
 
@@ -69,7 +78,7 @@ def key_of(recipe: Recipe, variant: Variant, data: Dataset) -> str:
 
 
 def finished(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> list[dict[str, Any]] | None:
-    """Return a variant's rows (one per target) if they are on disk and still valid."""
+    """Return a variant's rows (one per target that can hold it) if they are on disk and still valid."""
     path = folder / variant.name / "result.json"
     try:
         found = json.loads(path.read_text())
@@ -79,7 +88,10 @@ def finished(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> l
 
 
 def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[str, Any]]:
-    """Train (from the parent's weights on disk), price and measure a variant; write its folder and return its rows."""
+    """Train (from the parent's weights on disk), price and measure a variant; write its folder and return its rows.
+
+    A target that cannot hold it (more bits than it has) gets no row; result.json keeps the reason.
+    """
     data = load(recipe.data)
     done = finished(recipe, variant, folder, data)
     if done is not None:
@@ -89,14 +101,18 @@ def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[st
     save_weights(made.module, own / WEIGHTS)
     plan.save(own / PLAN)
     network = priced_form(made, plan)
-    rows = []
+    rows, refused = [], {}
     for target in recipe.targets:
         accelerator = load_hardware(target)
-        report = accelerator.evaluate(network, seed=recipe.seed)
+        try:
+            report = accelerator.evaluate(network, seed=recipe.seed)
+        except InfeasibleError as error:
+            refused[target] = str(error)
+            continue
         accuracy = measure(network, accelerator, data, seed=recipe.seed)
         report.with_accuracy(accuracy).save(own / target)
         rows.append(_row(variant, target, report.totals, report.network, asdict(accuracy)))
-    result = {"key": key_of(recipe, variant, data), "rows": rows}
+    result = {"key": key_of(recipe, variant, data), "rows": rows, "infeasible": refused}
     write_atomic(own / "result.json", json.dumps(result, indent=1, allow_nan=False))
     return rows
 
@@ -109,7 +125,9 @@ def _row(
         "variant": variant.name,
         "target": target,
         "weight_bits": variant.bits,
+        "activation_bits": variant.activation_bits or variant.bits,
         "pruned_to_energy": variant.energy,
+        "deformable": variant.deform,
         "accuracy_hardware": accuracy["hardware"],
         "accuracy_low": low,
         "accuracy_high": high,
@@ -130,9 +148,11 @@ def _row(
 def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tuple[TorchNetwork, Plan]:
     """Return the trained module of a variant and its plan."""
     sample = tuple(data.train.images.shape[1:])
-    made = load_torch(recipe.network, sample_shape=sample, classes=len(data.class_names), seed=recipe.seed)
+    name = recipe.deform_network if variant.deform else recipe.network
+    made = load_torch(name, sample_shape=sample, classes=len(data.class_names), seed=recipe.seed)
     if variant.parent is None:
-        train(made.module, data.train, epochs=recipe.epochs, lr=recipe.lr, seed=recipe.seed, weight_decay=1e-4)
+        epochs = recipe.deform_epochs if variant.deform else recipe.epochs
+        train(made.module, data.train, epochs=epochs, lr=recipe.lr, seed=recipe.seed, weight_decay=1e-4)
         return replace(made, weights="trained"), Plan(layers={})
     parent = folder / variant.parent.name
     if not (parent / PLAN).is_file():
@@ -151,10 +171,12 @@ def _model(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> tup
     else:
         settings = {
             "weight_bits": variant.bits,
-            "activation_bits": variant.bits,
+            "activation_bits": variant.activation_bits or variant.bits,
             "epochs": recipe.quantise_epochs,
             "lr": recipe.quantise_lr,
             "seed": recipe.seed,
         }
+        if variant.activation_bits is not None:
+            settings["first_last_bits"] = None
         name = "lsq"
     return apply_method(start, before, name, settings, data, load_hardware(recipe.prune_for))

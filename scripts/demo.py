@@ -1,4 +1,6 @@
-"""The whole idea on real images: train, prune x quantise, price and measure on two accelerators, draw the fronts.
+"""The whole idea on real images: train, prune x quantise, price and measure on three accelerators, draw the fronts.
+
+A systolic array, ReRAM crossbars, and an FPGA unit with 4-bit weights, whose deformable convolution is tried beside.
 
 Run it with `scripts/demo`, which sets up what is missing. Finished variants are kept: a second run trains nothing again,
 and after Ctrl-C it goes on where it was.
@@ -12,6 +14,7 @@ import signal
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +36,9 @@ Rows = list[dict[str, object]]
 def variants() -> list[Variant]:
     """Return every variant, parents first."""
     shapes = [Variant(), Variant(energy=0.7), Variant(energy=0.45)]
-    return shapes + [Variant(energy=s.energy, bits=b) for s in shapes for b in (8, 6, 4, 3)]
+    quantised = [Variant(energy=s.energy, bits=b) for s in shapes for b in (8, 6, 4, 3)]
+    fpga = [replace(shape, bits=4, activation_bits=8) for shape in (Variant(deform=True), shapes[0], shapes[2])]
+    return [*shapes, Variant(deform=True), *quantised, *fpga]
 
 
 def ignore_interrupts() -> None:
@@ -173,7 +178,7 @@ def main() -> int:
     recipe = Recipe(
         network="dscnn-fashion",
         data="fashion-mini",
-        targets=("edge-16x16", "isaac"),
+        targets=("edge-16x16", "isaac", "ultra96-codenet"),
         epochs=1 if given.quick else 10,
         lr=1e-2,
         prune_for="edge-16x16",
@@ -182,6 +187,8 @@ def main() -> int:
         finetune_epochs=1 if given.quick else 5,
         quantise_epochs=1 if given.quick else 3,
         quantise_lr=3e-3,
+        deform_network="dscnn-fashion-deform",
+        deform_epochs=1 if given.quick else 6,
         seed=given.seed,
     )
     start = time.monotonic()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rewrite what is generated in the documentation: the support matrix in README.md, and docs/operators.md.
+"""Rewrite what is generated in the documentation: the support matrix in README.md, docs/operators.md, tables of docs/deformable.md.
 
 Run it after adding an operator, a handler or an accelerator: `scripts/make_docs.py`. A test fails while they are stale.
 """
@@ -8,6 +8,7 @@ import argparse
 import re
 from pathlib import Path
 
+from picojoule.deform_document import with_sections
 from picojoule.operators import operators_document, support_matrix
 
 _MATRIX = re.compile(r"(<!-- support matrix:.*?-->\n).*?(\n<!-- end)", re.DOTALL)
@@ -24,6 +25,8 @@ def main() -> None:
         raise SystemExit(f"{readme}: expected one support matrix between its markers, found {found}")
     readme.write_text(text, encoding="utf-8")
     (root / "docs" / "operators.md").write_text(operators_document(), encoding="utf-8")
+    deformable = root / "docs" / "deformable.md"
+    deformable.write_text(with_sections(deformable.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -270,13 +270,14 @@ def test_lists(command: str, run: Callable[..., tuple[int, str, str]]) -> None:
     assert isinstance(rows, list) and all(isinstance(r, dict) and list(r) == list(rows[0]) for r in rows)
     names = {r.get("name") or r.get("check") for r in rows}
     expected = {
-        "presets": {"edge-16x16", "edge-32x32", "tpu-v1", "isaac"},
+        "presets": {"edge-16x16", "edge-32x32", "tpu-v1", "isaac", "ultra96-codenet"},
         "methods": {"slimming", "lsq"},
         "doctor": {
             "python",
             "torch",
             "accelerator systolic",
             "accelerator reram",
+            "accelerator fpga-deform",
             "preset isaac",
             "data set digits",
             "threads",
@@ -284,7 +285,10 @@ def test_lists(command: str, run: Callable[..., tuple[int, str, str]]) -> None:
     }[command]
     assert expected <= names
     if command == "presets":
-        assert all(r["about"].endswith(".") and r["area_mm2"] > 0 for r in rows)
+        assert all(
+            r["about"].endswith(".") and (r["area_mm2"] is None if r["kind"] == "fpga-deform" else r["area_mm2"] > 0)
+            for r in rows
+        )
     if command == "doctor":
         assert {r["state"] for r in rows} <= {"ok", "missing"}
     code, table, _ = run(command)
@@ -362,9 +366,10 @@ def test_extends_changes_only_what_it_names(
 
 
 HARDWARE_FILES = {
-    "rows: 4\n": "hw.yaml: key 'kind' is missing; say which accelerator this describes: reram, systolic",
-    "kind: [1]\n": "hw.yaml: 'kind' must be text, got [1]; say which accelerator this describes: reram, systolic",
-    "kind: systolc\n": "hw.yaml: unknown kind 'systolc'; did you mean 'systolic'? (choose from 'reram', 'systolic')",
+    "rows: 4\n": "hw.yaml: key 'kind' is missing; say which accelerator this describes: fpga-deform, reram, systolic",
+    "kind: [1]\n": "hw.yaml: 'kind' must be text, got [1]; say which accelerator this describes: fpga-deform, reram, systolic",
+    "kind: systolc\n": "hw.yaml: unknown kind 'systolc'; did you mean 'systolic'? (choose from 'fpga-deform', 'reram', "
+    "'systolic')",
     "kind: systolic\ncolz: 3\nrows: x\n": "hw.yaml: unknown key 'colz'; did you mean 'cols'? (and 1 more)",
     "kind: systolic\nrows: four\n": "hw.yaml: rows must be a valid integer, got 'four'",
     "kind: systolic\nrows: 0\n": "hw.yaml: rows must be at least 1, got 0",
@@ -395,7 +400,7 @@ HARDWARE_FILES = {
     "": "hw.yaml: is empty, expected a hardware description",
     "# nothing\n": "hw.yaml: expected a hardware description: a mapping of keys to values",
     "#" * (1 << 20) + "\n": "hw.yaml: is larger than the 1048576 bytes allowed for a hardware description",
-    'kind: "a\\0\\e[31m"\n': "hw.yaml: unknown kind 'a\\x00\\x1b[31m' (choose from 'reram', 'systolic')",
+    'kind: "a\\0\\e[31m"\n': "hw.yaml: unknown kind 'a\\x00\\x1b[31m' (choose from 'fpga-deform', 'reram', 'systolic')",
 }
 
 
@@ -424,7 +429,7 @@ SETTINGS = {
     "rows=[1": "--set rows:1:3: not valid YAML: expected ',' or ']', but got '<stream end>'",
     "rows=!!python/name:os.system": "--set rows:1:1: not valid YAML: tags such as !!python/name:os.system are not accepted here",
     "kind=systolc": "edge-16x16.yaml with kind=systolc: unknown kind 'systolc'; did you mean 'systolic'? "
-    "(choose from 'reram', 'systolic')",
+    "(choose from 'fpga-deform', 'reram', 'systolic')",
     "dram_type=ddr9": "unknown DRAM type 'ddr9'; did you mean 'ddr4'? (choose from 'ddr3', 'ddr4', 'gddr5', 'gddr6', 'hbm2', "
     "'hbm3', 'hbm4', 'hmc', 'lpddr', 'lpddr4')",
 }
@@ -438,8 +443,9 @@ def test_bad_setting(text: str, refused: Callable[..., str], topology: Path) -> 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 ZOO = (
-    "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, resnet20, vgg11-cifar, mobilenet-v1, mobilenet-v2, shufflenet-v2, "
-    "resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, convnext-tiny, vit-tiny, unet, yolov3-tiny, pointnet, "
+    "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, dscnn-fashion-deform, resnet20, vgg11-cifar, "
+    "mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, convnext-tiny, vit-tiny, unet, yolov3-tiny, centre-net, "
+    "codenet-a, codenet-b, codenet-c, codenet-d, codenet-e, pointnet, "
     "lstm-tagger, bert-base, gpt2, llama-7b), file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
 )
 WORDS = {

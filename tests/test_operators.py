@@ -104,6 +104,6 @@ def test_products_of_activations_run_elsewhere_than_products_with_weights():
     rows = [line.split(" | ") for line in support_matrix().splitlines()]
     table = {row[0].removeprefix("| "): dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows}
     kinds = [kind.removesuffix(" |") for kind in rows[0][1:]]
-    assert kinds == ["reram", "systolic"]
-    assert list(table["matmul (weights)"].values()) == ["crossbar", "array |"]
-    assert list(table["matmul (activations)"].values()) == ["vector", "array |"]
+    assert kinds == ["fpga-deform", "reram", "systolic"]
+    assert list(table["matmul (weights)"].values()) == ["engine", "crossbar", "array |"]
+    assert list(table["matmul (activations)"].values()) == ["host", "vector", "array |"]

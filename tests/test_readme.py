@@ -12,6 +12,7 @@ from picojoule.operators import operators_document, support_matrix
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DEFORMABLE = (ROOT / "docs" / "deformable.md").read_text()
 
 
 def test_the_five_lines_run_and_say_what_they_say(tmp_path, monkeypatch, capsys):
@@ -35,10 +36,22 @@ def test_the_script_writes_what_is_there(tmp_path, monkeypatch):
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "README.md").write_text(README.replace("| conv | crossbar", "| conv | abacus"))
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "deformable.md").write_text(DEFORMABLE.replace("| full ordinary, no LLC | 43.1", "| full | 1"))
     monkeypatch.setattr("sys.argv", ["make_docs.py", "--root", str(tmp_path)])
     runpy.run_path(str(ROOT / "scripts" / "make_docs.py"), run_name="__main__")
     assert (tmp_path / "README.md").read_text() == README
     assert (tmp_path / "docs" / "operators.md").read_text() == (ROOT / "docs" / "operators.md").read_text()
+    assert (tmp_path / "docs" / "deformable.md").read_text() == DEFORMABLE, "run scripts/make_docs.py"
+
+
+def test_the_example_of_deformable_convolution_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", DEFORMABLE, re.DOTALL)
+    found = {}
+    exec(compile(code, "deformable.md", "exec"), found)
+    square, free = map(float, capsys.readouterr().out.split())
+    assert square < free
+    (layer,) = (row for row in found["report"].layers if row.op == "deform_conv")
+    assert layer.unit == "engine" and "data" in layer.basis
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"^picojoule (\w+)", README, re.MULTILINE))))

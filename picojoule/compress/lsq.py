@@ -27,6 +27,7 @@ from picojoule.models.data import Dataset, Split
 from picojoule.sim.errors import InputError
 from picojoule.sim.formats import Granularity, NumberFormat, integer_format, parse_format
 from picojoule.sim.ir import Network
+from picojoule.sim.numerics.deform_module import DeformConv2d
 from picojoule.sim.numerics.quantize import best_step, codes
 from picojoule.sim.numerics.torch_importer import from_module
 from picojoule.sim.signals import CostSignal
@@ -39,7 +40,9 @@ _SMALLEST_STEP = 1e-8
 _CALIBRATION_SAMPLES = 256
 _VALUES_PER_LAYER = 1 << 16
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+_LAYERS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear, DeformConv2d,
+)  # fmt: skip
 
 
 class LsqConfig(Spec):
@@ -91,9 +94,13 @@ class LearnedStep(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """A layer to quantise: its module, its names in the network (several where a module is used twice), and its channels."""
+    """A layer to quantise: its module, its names in the network (several where a module is used twice), and its channels.
+
+    `reader`: whose input step it uses, its own as a rule; the convolutions inside a deformable one read what that reads.
+    """
 
     path: str
+    reader: str
     layers: tuple[str, ...]
     module: nn.Module
     channel_axis: int
@@ -189,11 +196,15 @@ def _places(model: nn.Module, network: Network, config: LsqConfig) -> list[_Plac
     found = []
     for i, (path, names) in enumerate(layers.items()):
         edge = i in (0, len(layers) - 1) and config.first_last_bits is not None
-        bits = (config.first_last_bits or 8,) * 2 if edge else (config.weight_bits, config.activation_bits)
+        first_last = config.first_last_bits or 8
+        bits = (first_last, first_last) if edge else (config.weight_bits, config.activation_bits)
         module = modules[path]
         transposed = bool(getattr(module, "transposed", False))
         axis = 1 if transposed and getattr(module, "groups", 1) == 1 else 0
-        found.append(_Place(path=path, layers=tuple(names), module=module, channel_axis=axis, bits=(bits[0], bits[1])))
+        owner = path.rpartition(".")[0]
+        reader = owner if owner in layers and isinstance(modules[owner], DeformConv2d) else path
+        place = _Place(path=path, reader=reader, layers=tuple(names), module=module, channel_axis=axis, bits=bits)
+        found.append(place)
     return found
 
 
@@ -227,7 +238,7 @@ def _attach(
     places: Sequence[_Place], inputs: Mapping[str, tuple[Tensor, int]], config: LsqConfig
 ) -> tuple[dict[str, tuple[LearnedStep, LearnedStep]], list[RemovableHandle]]:
     """Put learned steps on weights (parametrisations) and inputs (hooks); the input's step is a submodule, so it trains."""
-    held, hooks = {}, []
+    on_weights, on_inputs, hooks = {}, {}, []
     for place in places:
         weight_bits, activation_bits = place.bits
         weight = place.module.weight
@@ -237,15 +248,17 @@ def _attach(
         )
         form = integer_format(weight_bits, per=Granularity.CHANNEL if per_channel else Granularity.TENSOR)
         start = best_step(weight, form, place.channel_axis if per_channel else None)
-        on_weight = LearnedStep(form, start, weight.numel() // start.numel())
+        on_weights[place.path] = LearnedStep(form, start, weight.numel() // start.numel())
+        parametrize.register_parametrization(place.module, "weight", on_weights[place.path])
+        if place.reader != place.path:
+            continue
         values, features = inputs[place.path]
         form = integer_format(activation_bits, signed=bool(values.min() < 0))
         on_input = LearnedStep(form, best_step(values, form).reshape(()), features)
-        parametrize.register_parametrization(place.module, "weight", on_weight)
         place.module.add_module("_input_step", on_input)
         hooks.append(place.module.register_forward_pre_hook(_round_input))
-        held[place.path] = (on_weight, on_input)
-    return held, hooks
+        on_inputs[place.path] = on_input
+    return {p.path: (on_weights[p.path], on_inputs[p.reader]) for p in places}, hooks
 
 
 def _round_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -280,5 +293,6 @@ def _plan(places: Sequence[_Place], held: Mapping[str, tuple[LearnedStep, Learne
             activation=ActivationPlan(format=str(on_input.form), step=float(on_input.step().detach())),
         )
         layers.update(dict.fromkeys(place.layers, entry))
-        del place.module._input_step
+        if place.reader == place.path:
+            del place.module._input_step
     return Plan(layers=layers)

@@ -18,6 +18,7 @@ from picojoule.compress.pruning import kept_indices, prune_network
 from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.ir import Network, Operand, OperandKind
+from picojoule.sim.numerics.deform_module import DeformConv2d
 from picojoule.sim.numerics.executor import Executor
 from picojoule.sim.weights import Weights
 
@@ -117,7 +118,10 @@ def update_attributes(module: nn.Module, network: Network) -> None:
             part.input_size = from_input.shape[1]
         if not isinstance(weight, Tensor):
             continue
-        if isinstance(part, nn.modules.conv._ConvNd):
+        if isinstance(part, DeformConv2d):
+            part.groups = groups.get(f"{path}.weight" if path else "weight", part.groups)
+            part.in_channels, part.out_channels = weight.shape[1] * part.groups, weight.shape[0]
+        elif isinstance(part, nn.modules.conv._ConvNd):
             part.groups = groups.get(f"{path}.weight" if path else "weight", part.groups)
             first, second = weight.shape[0], weight.shape[1] * part.groups
             part.in_channels, part.out_channels = (first, second) if part.transposed else (second, first)

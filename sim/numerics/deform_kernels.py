@@ -28,14 +28,14 @@ def _place(y: Any, z: Any, height: int, width: int, zero: Any) -> Any:
     A pixel outside is number H * W. With a NaN all four are, and a fraction is NaN, so that the sample is NaN.
     """
     none = height * width
-    if y <= -1 or y >= height or z <= -1 or z >= width:
+    if y < -1 or y > height or z < -1 or z > width:
         return none, none, none, none, zero, zero
     if np.isnan(y) or np.isnan(z):
         return none, none, none, none, y - y, z - z
     y0, z0 = np.floor(y), np.floor(z)
     row, col = int(y0), int(z0)
     at = row * width + col
-    up, down, left, right = row >= 0, row + 1 < height, col >= 0, col + 1 < width
+    up, down, left, right = 0 <= row < height, row + 1 < height, 0 <= col < width, col + 1 < width
     return (
         at if up and left else none,
         at + 1 if up and right else none,
@@ -122,13 +122,28 @@ def _dot(x: Any, at: int, values: Any) -> Any:
 
 
 @_compiled
+def _slope(x: Any, row: int, col: int, down: int, window: Any, first: int, g: Any) -> Any:
+    """Return half the difference of the pixels after and before (row, col), downwards or to the right, times g over channels.
+
+    That is the mean of the bilinear surface's slopes on either side of a whole position. Pixels outside are zero.
+    """
+    height, width, channels = window[0], window[1], window[2]
+    total = x.dtype.type(0)
+    for step in (1, -1):
+        r, c = row + step * down, col + step * (1 - down)
+        if 0 <= r < height and 0 <= c < width:
+            total += x.dtype.type(step * 0.5) * _dot(x, (r * width + c) * channels + first, g)
+    return total
+
+
+@_compiled
 def gradients(
     x: Any, offset: Any, mask: Any, window: Any, g_columns: Any, wanted: Any, g_x: Any, g_offset: Any, g_mask: Any
 ) -> None:
     """Add to the gradients of x, and write those of offset and mask, given that of the columns [P, K, C].
 
-    `wanted` says which of x, (offset or mask) is asked for. At a whole position the gradient of an offset is that of the
-    bilinear surface below and right of the pixel: the difference of the next pixel and this one.
+    `wanted` says which of x, (offset or mask) is asked for. At a whole position the bilinear surface has a kink; the gradient
+    of an offset is then the mean of its slopes on either side: half the difference of the pixels after and before.
     """
     height, width, channels, groups = window[0], window[1], window[2], window[3]
     taps, share = window[4] * window[5], channels // groups
@@ -152,7 +167,19 @@ def gradients(
                 gb = _dot(x, b * channels + first, g) if b != none else zero
                 gc = _dot(x, c * channels + first, g) if c != none else zero
                 gd = _dot(x, d * channels + first, g) if d != none else zero
-                g_offset[2 * entry, p] = scale * ((one - fz) * (gc - ga) + fz * (gd - gb))
-                g_offset[2 * entry + 1, p] = scale * ((one - fy) * (gb - ga) + fy * (gd - gc))
+                g_y = (one - fz) * (gc - ga) + fz * (gd - gb)
+                g_z = (one - fy) * (gb - ga) + fy * (gd - gc)
+                if (fy == 0 or fz == 0) and -1 <= y <= height and -1 <= z <= width:
+                    row, col = int(np.floor(y)), int(np.floor(z))
+                    if fy == 0:
+                        g_y = (one - fz) * _slope(x, row, col, 1, window, first, g)
+                        if fz != 0:
+                            g_y += fz * _slope(x, row, col + 1, 1, window, first, g)
+                    if fz == 0:
+                        g_z = (one - fy) * _slope(x, row, col, 0, window, first, g)
+                        if fy != 0:
+                            g_z += fy * _slope(x, row + 1, col, 0, window, first, g)
+                g_offset[2 * entry, p] = scale * g_y
+                g_offset[2 * entry + 1, p] = scale * g_z
                 if mask.size:
                     g_mask[entry, p] = wa * ga + wb * gb + wc * gc + wd * gd

@@ -37,7 +37,7 @@ class DeformConv2d(nn.Module):
         bound: largest offset in pixels: free and bound ones lie in [-bound, bound], d of a square in [0, bound]. Clipping stops
             the gradient outside, as clipping does. Required for `bound`; None: unbounded.
         rounded: offsets (d) become whole, half to even, straight through: the gradient is that of the bilinear surface at the
-            rounded place, one-sided (see `deform_op`), handed on as if the offset had not been rounded.
+            rounded place (at kinks see `deform_op`), handed on as if the offset had not been rounded.
         offset_kernel: size of the convolution that makes the offsets; 1 as in CoDeNet, 3 as often elsewhere.
 
     Raises:

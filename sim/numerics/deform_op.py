@@ -7,7 +7,7 @@ is no mask it *is* torch's ordinary convolution, bit for bit.
 
 Meaning: ONNX DeformConv, opsets 19 and 22; Dai et al. 2017 (sampling, section 2.1), Zhu et al. 2019 (modulation). Samples
 outside the ifmap are zero. A NaN offset makes that sample NaN. The bilinear surface has kinks at whole positions; its gradient
-there is the one-sided one, below and right (as in other implementations).
+there is the mean of the two sides' (other implementations take the side below and right, which biases rounded offsets).
 """
 
 from collections.abc import Sequence

@@ -39,6 +39,8 @@ PUBLISHED = {
     "vit-tiny": (5_717_416, 1_253_683_200, 178_831_872),
     "unet": (31_030_658, 48_096_083_968, 0),
     "yolov3-tiny": (8_852_366, 2_782_480_896, 0),  # darknet: 5.56 G operations
+    # ours: stem 16 at 32 x 32, pairs 16-32-64 and two slots 64-64 at 16 x 16, 9 outputs
+    "centre-net": (13_897, 147_456 + 36_864 + 131_072 + 73_728 + 524_288 + 2 * (147_456 + 1_048_576) + 147_456, 0),
     # widths that ran on CoDeNet's board: its calls, written out in test_codenet, and the first layer
     "codenet-a": (1_790_195, 292_126_720, 0),
     "codenet-b": (1_790_195, 302_743_552, 0),

@@ -136,12 +136,22 @@ def test_gradients_are_those_of_finite_differences(groups, offset_groups, modula
     assert torch.autograd.gradcheck(lambda *t: deform_conv2d(*t, *rest), leaves, fast_mode=True)
 
 
-def test_the_gradient_of_a_whole_offset_looks_below_and_right():
+def test_the_gradient_of_a_whole_offset_looks_to_both_sides():
     x = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0], [64.0, 128.0, 256.0]]]])
     offset = torch.zeros(1, 2, 3, 3, requires_grad=True)
     y = deform_conv2d(x, torch.ones(1, 1, 1, 1), offset, None, None, (1, 1), (0,) * 4, (1, 1), 1, 1)
-    y[0, 0, 1, 1].backward()
-    assert offset.grad[0, :, 1, 1].tolist() == [128 - 16, 32 - 16]
+    (y[0, 0, 1, 1] + y[0, 0, 0, 2]).backward()
+    assert offset.grad[0, :, 1, 1].tolist() == [(128 - 2) / 2, (32 - 8) / 2]
+    assert offset.grad[0, :, 0, 2].tolist() == [32 / 2, -2 / 2]  # outside there are zeros
+
+
+def test_gradients_at_kinks_are_what_small_steps_to_both_sides_measure():
+    torch.manual_seed(5)
+    x, weight = torch.randn(1, 2, 4, 5, dtype=torch.float64), torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    offset = torch.randint(-4, 5, (1, 18, 4, 5)).double() + 0.5 * torch.randint(0, 2, (1, 18, 4, 5))
+    rest = (None, None, (1, 1), (1,) * 4, (1, 1), 1, 1)
+    leaves = [t.requires_grad_() for t in (x, weight, offset)]
+    assert torch.autograd.gradcheck(lambda *t: deform_conv2d(*t, *rest), leaves)
 
 
 @pytest.mark.parametrize(("groups", "padding"), [(1, (1, 1, 1, 1)), (6, (1, 1, 1, 1)), (2, (0, 1, 2, 1))])
