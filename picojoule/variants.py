@@ -78,7 +78,7 @@ def key_of(recipe: Recipe, variant: Variant, data: Dataset) -> str:
 
 
 def finished(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> list[dict[str, Any]] | None:
-    """Return a variant's rows (one per target that can hold it) if they are on disk and still valid."""
+    """Return a variant's rows (one per target) if they are on disk and still valid."""
     path = folder / variant.name / "result.json"
     try:
         found = json.loads(path.read_text())
@@ -90,7 +90,7 @@ def finished(recipe: Recipe, variant: Variant, folder: Path, data: Dataset) -> l
 def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[str, Any]]:
     """Train (from the parent's weights on disk), price and measure a variant; write its folder and return its rows.
 
-    A target that cannot hold it (more bits than it has) gets no row; result.json keeps the reason.
+    A target that cannot hold it (more bits than it has) gets a row without figures whose `message` says why.
     """
     data = load(recipe.data)
     done = finished(recipe, variant, folder, data)
@@ -101,47 +101,56 @@ def make_variant(recipe: Recipe, variant: Variant, folder: Path) -> list[dict[st
     save_weights(made.module, own / WEIGHTS)
     plan.save(own / PLAN)
     network = priced_form(made, plan)
-    rows, refused = [], {}
+    rows: list[dict[str, Any]] = []
     for target in recipe.targets:
         accelerator = load_hardware(target)
         try:
             report = accelerator.evaluate(network, seed=recipe.seed)
         except InfeasibleError as error:
-            refused[target] = str(error)
+            rows.append(_row(variant, target, None, network.parameters, None, message=str(error)))
             continue
         accuracy = measure(network, accelerator, data, seed=recipe.seed)
         report.with_accuracy(accuracy).save(own / target)
-        rows.append(_row(variant, target, report.totals, report.network, asdict(accuracy)))
-    result = {"key": key_of(recipe, variant, data), "rows": rows, "infeasible": refused}
+        rows.append(_row(variant, target, report.totals, network.parameters, asdict(accuracy)))
+    result = {"key": key_of(recipe, variant, data), "rows": rows}
     write_atomic(own / "result.json", json.dumps(result, indent=1, allow_nan=False))
     return rows
 
 
+_TOTALS = ("energy_pj_per_sample", "latency_s", "interval_s", "area_mm2", "macs", "weight_bytes")
+
+
 def _row(
-    variant: Variant, target: str, totals: Mapping[str, Any], network: Mapping[str, Any], accuracy: Mapping[str, Any]
+    variant: Variant,
+    target: str,
+    totals: Mapping[str, Any] | None,
+    params: int,
+    accuracy: Mapping[str, Any] | None,
+    message: str = "",
 ) -> dict[str, Any]:
-    low, high = accuracy["interval"]
+    """Return a row of results.csv; without totals and accuracy its figures are empty."""
+    found = totals or {}
+    measured = accuracy or {}
+    low, high = measured.get("interval", (None, None))
+    energy_low, energy_high = found.get("ranges", {}).get("energy_pj_per_sample", (None, None))
     return {
         "variant": variant.name,
         "target": target,
+        "state": "infeasible" if message else "complete",
         "weight_bits": variant.bits,
         "activation_bits": variant.activation_bits or variant.bits,
         "pruned_to_energy": variant.energy,
         "deformable": variant.deform,
-        "accuracy_hardware": accuracy["hardware"],
+        "accuracy_hardware": measured.get("hardware"),
         "accuracy_low": low,
         "accuracy_high": high,
-        "accuracy_float": accuracy["floating"],
-        "energy_pj_per_sample": totals["energy_pj_per_sample"],
-        "energy_low": totals["ranges"]["energy_pj_per_sample"][0],
-        "energy_high": totals["ranges"]["energy_pj_per_sample"][1],
-        "latency_s": totals["latency_s"],
-        "interval_s": totals["interval_s"],
-        "area_mm2": totals["area_mm2"],
-        "macs": totals["macs"],
-        "params": network["params"],
-        "weight_bytes": totals["weight_bytes"],
-        "samples": accuracy["samples"],
+        "accuracy_float": measured.get("floating"),
+        **{name: found.get(name) for name in _TOTALS},
+        "energy_low": energy_low,
+        "energy_high": energy_high,
+        "params": params,
+        "samples": measured.get("samples"),
+        "message": message,
     }
 
 

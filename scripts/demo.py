@@ -16,6 +16,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -89,7 +90,10 @@ def run(recipe: Recipe, folder: Path, data: Dataset, jobs: int, console: Console
 def describe(rows: Rows) -> str:
     """Return a variant's result in a line."""
     return ", ".join(
-        f"{float(str(r['accuracy_hardware'])):.1%} at {float(str(r[X])) * 1e-6:.3g} µJ on {r['target']}" for r in rows
+        f"does not fit {r['target']}"
+        if r["message"]
+        else f"{float(str(r['accuracy_hardware'])):.1%} at {float(str(r[X])) * 1e-6:.3g} µJ on {r['target']}"
+        for r in rows
     )
 
 
@@ -101,7 +105,9 @@ def save_rows(rows: dict[str, Rows], folder: Path) -> Rows:
 
 
 def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console) -> None:
-    """Write pareto.png and summary.json and print the table."""
+    """Write pareto.png and summary.json and print the table; designs that do not fit are counted, not drawn."""
+    unfit = [r for r in rows if r["message"]]
+    rows = [r for r in rows if not r["message"]]
     points = [
         {
             "run": r["variant"],
@@ -118,10 +124,12 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
     )
     save(axes, folder / "pareto.png")
     front = front_rows(points, X)
-    best = {}
+    best: dict[str, Any] = {}
     for target in recipe.targets:
         own = [r for r in front if r["target"] == target]
-        original = next(r for r in own if r["run"] == Variant().name)
+        original = next((r for r in own if r["run"] == Variant().name), None)
+        if original is None:
+            continue
         good = [r for r in own if r["accuracy"] >= original["accuracy"] - 0.01]
         cheapest = min(good, key=lambda r: r[X])
         best[target] = {
@@ -135,6 +143,7 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
         "data": recipe.data,
         "seed": recipe.seed,
         "variants": len(variants()),
+        "do_not_fit": len(unfit),
     }
     write_atomic(folder / "summary.json", json.dumps(summary | {"targets": best}, indent=1, allow_nan=False))
     table = [
@@ -153,6 +162,11 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
         for r in rows
     ]
     console.print(objects_table(table))
+    if unfit:
+        console.print(
+            f"{len(unfit)} of {len(unfit) + len(rows)} do not fit their target (results.csv says why), such as "
+            f"{unfit[0]['variant']} on {unfit[0]['target']}: {unfit[0]['message']}"
+        )
     for target, found in best.items():
         name, times = found["cheapest_within_one_point"]["run"], found["times_less_energy"]
         console.print(
