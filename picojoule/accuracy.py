@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.evaluation import unsupported_sentence
-from picojoule.sim.ir import Network
-from picojoule.sim.protocol import Accelerator
+from picojoule.sim.ir import Layer, Network
+from picojoule.sim.protocol import Accelerator, Arithmetic
 from picojoule.sim.report import Accuracy, wilson_interval
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def measure(
     check_fits(network, data)
     with torch.no_grad():
         batches = [(x,) for x, _ in _batches(data.train, CALIBRATION_SAMPLES)]
-        calibration = calibrate(network, batches, accelerator.arithmetic, seed=seed)
+        arithmetic = arithmetic_in(accelerator, network)
+        calibration = calibrate(network, batches, arithmetic, seed=seed)
         plain = Executor(network)
-        hardware = Executor(network, arithmetic=accelerator.arithmetic, calibration=calibration)
+        hardware = Executor(network, arithmetic=arithmetic, calibration=calibration)
         right = [0, 0]
         done, total = 0, len(part.labels)
         for x, labels in _batches(part, total):
@@ -66,6 +67,18 @@ def measure(
         samples=total,
         split=split,
     )
+
+
+def arithmetic_in(accelerator: Accelerator, network: Network) -> Callable[[Layer], Arithmetic]:
+    """Return how an accelerator computes the layers of a network: by its `arithmetic_in`, where it says what the network decides.
+
+    Others compute a layer alike in any network: their `arithmetic`.
+    """
+    placed = getattr(accelerator, "arithmetic_in", None)
+    if placed is None:
+        return accelerator.arithmetic
+    found: Callable[[Layer], Arithmetic] = placed(network)
+    return found
 
 
 def check_fits(network: Network, data: "Dataset") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from picojoule.accuracy import arithmetic_in
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.evaluation import unsupported_sentence
 from picojoule.sim.numerics.calibration import calibrate
@@ -33,7 +34,7 @@ class HardwareTwin(torch.nn.Module):
         self.network = fold_batch_norm(from_module(module, example_inputs))
         if self.network.unsupported:
             raise UnsupportedError(unsupported_sentence(self.network))
-        self._arithmetic = accelerator.arithmetic
+        self._arithmetic = arithmetic_in(accelerator, self.network)
         batches = [self._tensors(inputs_of(b)) for b in calibration or [example_inputs]]
         self._returned = self._structure(inputs_of(example_inputs))
         self._calibration = calibrate(self.network, batches, self._arithmetic, seed=seed)

@@ -5,15 +5,17 @@ call). Nothing stays on chip between calls. What follows a convolution in its re
 takes no time of its own.
 """
 
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 from picojoule.accel.deform.boards import board_named
 from picojoule.accel.deform.offsets_given import GivenOffsets
-from picojoule.accel.deform.plan import Plan, holds_map, plan_of
+from picojoule.accel.deform.plan import Placed, Plan, placed, plan_of
 from picojoule.accel.deform.power import NOTE, static_energy
-from picojoule.accel.deform.resources import check_fits, resources_of
+from picojoule.accel.deform.reach import HOLDING, holds_map
+from picojoule.accel.deform.resources import check_fits, resource_notes, resources_of
 from picojoule.accel.deform.roles import ENGINE_ROLES, UNIT_OF_OP, Role, check_formats, choose
 from picojoule.accel.deform.rows import Rows, rows_of
 from picojoule.accel.deform.spec import DeformSpec
@@ -43,8 +45,8 @@ class DeformUnit:
 
     def __init__(self, spec: DeformSpec) -> None:
         self._spec = spec
-        dram_key(spec.dram_type)  # unknown names are refused here, not at the first layer
-        board_named(spec.board)
+        board_named(spec.board)  # unknown names are refused here, not at the first layer
+        dram_key(spec.dram)
         _check_host(spec.host)
 
     @property
@@ -55,7 +57,8 @@ class DeformUnit:
     def arithmetic(self, layer: Layer) -> Arithmetic:
         """Return exact integer products in wrapping accumulators, in the layer's formats or the native ones.
 
-        The engine samples whole pixels inside its line buffer; the host samples between them.
+        The engine samples whole pixels inside its line buffer; the host samples between them. A layer on its own does not
+        say how far its offsets go: `arithmetic_in` knows, and is what twins and accuracies use.
 
         Raises:
             UnsupportedError: for a format on the engine that is not integer.
@@ -65,6 +68,19 @@ class DeformUnit:
         if layer.op not in MAC_OPS:
             return FLOAT
         return arithmetic_of(layer, self.spec)
+
+    def arithmetic_in(self, network: Network) -> Callable[[Layer], Arithmetic]:
+        """Return how the layers of a network are computed where `evaluate` places them; raises as `arithmetic` does, then.
+
+        Deformable layers that the host runs sample between pixels, with no accumulators of the engine's width; those whose
+        outermost taps lie beyond the line buffer are held at its edge.
+        """
+        found = placed(network, self.spec)
+
+        def arithmetic(layer: Layer) -> Arithmetic:
+            return arithmetic_of(layer, self.spec, found) if layer.op in MAC_OPS else FLOAT
+
+        return arithmetic
 
     def evaluate(
         self,
@@ -95,13 +111,15 @@ class DeformUnit:
         offsets = GivenOffsets.of(activations)
         check_fits(self.spec)
         plan = plan_of(network, batch, self.spec)
-        return self._report(plan, rows_of(plan, self.spec, offsets, seed), seed)
+        offsets.check(plan.network, plan.samplings)
+        remarks = offsets.notes(plan.readings, plan.samplings)
+        return self._report(plan, rows_of(plan, self.spec, offsets, seed), remarks, seed)
 
     def area(self, network: Network | None = None) -> Area:
         """Return no area: an FPGA has resources instead (`totals.resources`)."""
         return Area()
 
-    def _report(self, plan: Plan, rows: Rows, seed: int) -> Report:
+    def _report(self, plan: Plan, rows: Rows, remarks: list[str], seed: int) -> Report:
         spec = self.spec
         clock_hz = spec.clock_mhz * 1e6
         latency_s = rows.engine_cycles / clock_hz + rows.host_s
@@ -120,28 +138,31 @@ class DeformUnit:
                 static_energy=static_energy(latency_s, spec, host_s=rows.host_s),
                 resources=_resources(spec),
                 assumed_precision=_native(spec) if plan.assumed else None,
-                notes=(*plan.notes, *_notes(plan, spec), NOTE),
+                notes=(*plan.notes, *remarks, *_notes(plan, spec), *resource_notes(spec), NOTE),
             ),
             batch=plan.batch,
             seed=seed,
         )
 
 
-def arithmetic_of(layer: Layer, spec: DeformSpec) -> Arithmetic:
-    """Return how a MAC layer is computed, on the engine or on the host."""
+def arithmetic_of(layer: Layer, spec: DeformSpec, found: Placed | None = None) -> Arithmetic:
+    """Return how a MAC layer is computed, on the engine or on the host; `found` places those of its network."""
     weight = layer.operands[1].format or (spec.native_weight if layer.parameters else spec.native_activation)
     activation = layer.operands[0].format or spec.native_activation
-    role = choose(layer, spec).role
-    if role not in ENGINE_ROLES:
+    choice = found.choices.get(layer.name) if found else None
+    if (choice or choose(layer, spec)).role not in ENGINE_ROLES:
         return Arithmetic(weight=weight, activation=activation, note=f"host, {weight} x {activation}")
     check_formats(layer, spec, weight, activation)
     deformable = layer.op is Op.DEFORM_CONV
-    clamps = deformable and spec.far_reads == "clamp" and not holds_map(layer, spec)
+    if found and layer.name in found.readings:
+        held = found.readings[layer.name] in HOLDING
+    else:
+        held = deformable and spec.far_reads == "clamp" and not holds_map(layer, spec)
     return Arithmetic(
         weight=weight,
         activation=activation,
         accumulator_bits=spec.accumulator_bits,
-        offsets=OffsetArithmetic(rounded=True, reach=spec.reach if clamps else None) if deformable else None,
+        offsets=OffsetArithmetic(rounded=True, reach=spec.reach if held else None) if deformable else None,
         note=f"{weight} x {activation}, {spec.accumulator_bits}-bit accumulators",
     )
 

@@ -19,7 +19,7 @@ class Board:
     """A board and its device.
 
     `bram36` counts blocks of 36 Kbit (each is two of 18 Kbit); `uram` blocks of 288 Kbit; `dram_peak_gb_per_s` is 1e9 bytes
-    per second; `max_clock_mhz` is the DSP slices' limit with all registers used, None where no data sheet was read.
+    per second; `max_clock_mhz` is the DSP slices' limit with all registers used: what no design exceeds.
     `hard_processor`: Arm cores with a memory controller beside the logic; without one the logic must hold the controller.
     """
 
@@ -36,7 +36,7 @@ class Board:
     dram_peak_gb_per_s: float
     dram_type: str
     hard_processor: bool
-    max_clock_mhz: float | None
+    max_clock_mhz: float
     source: str
 
 
@@ -119,8 +119,8 @@ _ALL: tuple[Board, ...] = (
         dram_peak_gb_per_s=8.53,
         dram_type="ddr3",
         hard_processor=False,
-        max_clock_mhz=None,
-        source="DS180 (XC7A200T); UG952: 64-bit DDR3 at 1066 MT/s",
+        max_clock_mhz=550.66,
+        source="DS180 (XC7A200T), DS181 (clock, speed grade -2); UG952: 64-bit DDR3 at 1066 MT/s",
     ),
     Board(
         name="kc705",
@@ -136,8 +136,8 @@ _ALL: tuple[Board, ...] = (
         dram_peak_gb_per_s=12.8,
         dram_type="ddr3",
         hard_processor=False,
-        max_clock_mhz=None,
-        source="DS180 (XC7K325T); UG810: 64-bit DDR3 at 1600 MT/s",
+        max_clock_mhz=650.2,
+        source="DS180 (XC7K325T), DS182 (clock, speed grade -2); UG810: 64-bit DDR3 at 1600 MT/s",
     ),
     Board(
         name="kcu1500",
@@ -153,8 +153,8 @@ _ALL: tuple[Board, ...] = (
         dram_peak_gb_per_s=76.8,
         dram_type="ddr4",
         hard_processor=False,
-        max_clock_mhz=None,
-        source="DS890 (KU115); UG1260: four channels of 64-bit DDR4 at 2400 MT/s",
+        max_clock_mhz=661.0,
+        source="DS890 (KU115), DS892 (clock, speed grade -2); UG1260: four channels of 64-bit DDR4 at 2400 MT/s",
     ),
 )
 BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in _ALL})

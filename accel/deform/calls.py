@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from picojoule.accel.deform.cycles import WINDOW, Access, CallCycles, call_cycles, full_cycles, window_interval
+from picojoule.accel.deform.reach import widest_strip
 from picojoule.accel.deform.roles import channels_of, groups_of
 from picojoule.accel.deform.spec import DeformSpec
 from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes
@@ -143,7 +144,7 @@ def window_calls(
     lanes = in_channels if full else spec.depthwise_lanes
     capacity = spec.line_buffer_row_bytes * 8 // spec.activation_bits
     rows, row = _strips(x[2], spec.max_side, reach, layer, spec)
-    cols, col = _strips(x[3], min(spec.max_side, capacity // lanes), reach, layer, spec)
+    cols, col = _strips(x[3], widest_strip(lanes, spec), reach, layer, spec)
     per_pass = max(lanes, capacity // col // lanes * lanes)
     strips = rows * cols * x[0]
     pixels, out_pixels = row * col, -(-prod(y[2:]) // (rows * cols))

@@ -29,10 +29,15 @@ WORD_BYTES = 16
 DRAM_PAGE_BYTES = 4096
 """An open row across both 16-bit channels of the board's LPDDR4: 2 KiB each (JEDEC JESD209-4, 8 banks a channel)."""
 DRAM_BANKS = 8
+BURST_BYTES = 64
+"""What the memory's bus moves at least: a burst of 16 on 32 bits (LPDDR4, JESD209-4: the Ultra96) or of 8 on 64 bits (DDR3,
+JESD79-3, and DDR4, JESD79-4: the other boards). A 16-byte read costs a whole one."""
 FIFO_DEPTH = 2
 """Words that the reading process runs ahead: depth of the FIFOs between processes (published)."""
 SIMULATED_READS = 32_000_000
 """Reads that are simulated of one layer at most (about a second); its rates then hold for the rest."""
+
+_DRAWN_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +81,13 @@ class GatherCost:
     """What reading the sampling points of one image costs.
 
     `hit_rate` of the cache (None: read without), `row_hit_rate` of the reads that reach DRAM (None: none does), `read_ns` the
-    mean of a read, `seconds` all of them, `basis` where the offsets come from.
+    mean of a read, `seconds` all of them, `basis` where the offsets come from. Of the `reads`, `cache_hits` end in the cache;
+    the rest move `dram_bytes` over the memory's bus: whole bursts, and whole lines where a cache is filled.
     """
 
     reads: int
+    cache_hits: int
+    dram_bytes: int
     hit_rate: float | None
     row_hit_rate: float | None
     read_ns: float
@@ -96,10 +104,11 @@ def gather_cost(
     out_width: int,
     out_channels: int,
     seed: int = 0,
+    first_rows: bool = False,
 ) -> GatherCost:
     """Return the cost of reading the sampling points of one image from memory; arguments as `gather_reads`."""
     size = {"out_height": out_height, "out_width": out_width, "out_channels": out_channels}
-    return price_reads(spec, gather_reads(spec, points, offsets, seed=seed, **size))
+    return price_reads(spec, gather_reads(spec, points, offsets, seed=seed, first_rows=first_rows, **size))
 
 
 def gather_reads(
@@ -111,11 +120,13 @@ def gather_reads(
     out_width: int,
     out_channels: int,
     seed: int = 0,
+    first_rows: bool = False,
 ) -> GatherReads:
     """Return the reads of the sampling points of one image, by simulation of cache and DRAM rows.
 
     Offsets [2 x taps x offset groups, Oh, Ow], (dy, dx) pairs, or the same with samples in front (the mean image is returned,
-    each read with a cold cache); or statistics to draw them from with `seed`; None: uniform within `max_offset`.
+    each read with a cold cache); or statistics to draw them from with `seed`; None: uniform within `max_offset`. Of
+    `first_rows`, only those that are simulated (`rows_simulated`) are given.
 
     Raises:
         InputError: for offsets that are no integers (NaN included), or of another shape.
@@ -124,12 +135,12 @@ def gather_reads(
     shape = (points.offset_channels, out_height, out_width)
     if offsets is None:
         offsets = OffsetStatistics(distribution="uniform", low=-spec.max_offset, high=spec.max_offset)
-    part = _rows_within_limit(points, shape)
+    part = rows_simulated(points, out_height, out_width)
     if isinstance(offsets, OffsetStatistics):
         images = random_offsets(offsets, (shape[0], part, out_width), np.random.default_rng(seed))[None]
         basis, wanted = "statistics", out_height
     else:
-        images = _checked(offsets, shape)
+        images = _checked(offsets, (shape[0], part, out_width) if first_rows else shape)
         basis, wanted = "data", len(images) * out_height
         images = images[:, :, :part]
     counts, rows = np.zeros(4, dtype=np.int64), 0
@@ -147,16 +158,22 @@ def gather_reads(
 
 
 def price_reads(spec: DeformSpec, r: GatherReads) -> GatherCost:
-    """Return the cost of simulated reads."""
+    """Return the cost of simulated reads: no less than what the bytes take at the bandwidth of streams."""
     row_miss_ns = spec.dram_row_miss_ns / spec.outstanding_reads
     total_ns = r.cache_hits * spec.llc_read_ns + r.dram_reads * spec.dram_read_ns
     total_ns += (r.dram_reads - r.row_hits) * row_miss_ns
+    reads, hits = round(r.reads), round(r.cache_hits)
+    filled = max(WORD_BYTES, spec.llc_line_bytes) if r.cached else WORD_BYTES
+    moved = (reads - hits) * -(-filled // BURST_BYTES) * BURST_BYTES
+    seconds = max(total_ns * 1e-9, moved / spec.stream_bytes_per_s)
     return GatherCost(
-        reads=round(r.reads),
+        reads=reads,
+        cache_hits=hits,
+        dram_bytes=moved,
         hit_rate=r.cache_hits / r.reads if r.cached and r.reads else None,
         row_hit_rate=r.row_hits / r.dram_reads if r.dram_reads else None,
-        read_ns=total_ns / r.reads if r.reads else 0.0,
-        seconds=total_ns * 1e-9,
+        read_ns=1e9 * seconds / r.reads if r.reads else 0.0,
+        seconds=seconds,
         basis=r.basis,
     )
 
@@ -179,8 +196,12 @@ def random_offsets(statistics: OffsetStatistics, shape: tuple[int, ...], rng: np
     low, high = int(np.ceil(statistics.low)), int(np.floor(statistics.high))
     if statistics.distribution == "uniform":
         return rng.integers(low, high, shape, dtype=np.int16, endpoint=True)
-    drawn = rng.normal((statistics.low + statistics.high) / 2, statistics.std, shape)
-    return np.clip(np.rint(drawn), low, high).astype(np.int16)
+    offsets = np.empty(shape, dtype=np.int16)
+    flat, middle = offsets.reshape(-1), (statistics.low + statistics.high) / 2
+    for start in range(0, flat.size, _DRAWN_AT_ONCE):
+        part = flat[start : start + _DRAWN_AT_ONCE]
+        part[:] = np.clip(np.rint(rng.normal(middle, statistics.std, part.size)), low, high)
+    return offsets
 
 
 def _checked(offsets: npt.NDArray[np.integer], shape: tuple[int, int, int]) -> Offsets:
@@ -198,10 +219,10 @@ def _checked(offsets: npt.NDArray[np.integer], shape: tuple[int, int, int]) -> O
     return given.reshape(-1, *shape).astype(np.int16, copy=False)
 
 
-def _rows_within_limit(points: SamplingPoints, shape: tuple[int, int, int]) -> int:
-    """Return how many rows of the ofmap may be simulated."""
-    row_reads = shape[2] * points.taps * -(-points.channels // WORD_CHANNELS)
-    return max(1, min(shape[1], SIMULATED_READS // row_reads))
+def rows_simulated(points: SamplingPoints, out_height: int, out_width: int) -> int:
+    """Return how many rows of the ofmap are simulated of one image: all, or as many as `SIMULATED_READS` allow."""
+    row_reads = out_width * points.taps * -(-points.channels // WORD_CHANNELS)
+    return max(1, min(out_height, SIMULATED_READS // row_reads))
 
 
 def _simulated(spec: DeformSpec, points: SamplingPoints, image: Offsets, out_words: int) -> IntArray:

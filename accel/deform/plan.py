@@ -1,7 +1,7 @@
 """Places a network on the engine: which layers form a job together, which are absorbed, which the host runs, and the remarks.
 
 A 1x1 convolution whose only reader (behind norms and clamps that the requantiser does) is a 3x3 layer shares its call.
-Deformable layers read the line buffer if all their sampling points stay in it, else `far_reads` decides.
+Where deformable layers read their points: `reach`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from picojoule.accel.deform.calls import Call, can_fuse, lowered_calls, pointwise_calls, window_calls
 from picojoule.accel.deform.cycles import Access
+from picojoule.accel.deform.reach import Reading, access_of, listed, reach_of, reading_notes, reading_of, windows
 from picojoule.accel.deform.roles import (
     ENGINE_ROLES,
     Choice,
@@ -19,10 +20,10 @@ from picojoule.accel.deform.roles import (
     is_requantised,
 )
 from picojoule.accel.deform.spec import DeformSpec
-from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op
+from picojoule.sim.attributes import Op
 from picojoule.sim.fusion import sole_producers
 from picojoule.sim.ir import Layer, Network
-from picojoule.sim.offsets import OffsetForm, Sampling, sampling_of
+from picojoule.sim.offsets import Sampling, sampling_of
 from picojoule.sim.passes import fill_formats
 
 
@@ -50,7 +51,17 @@ class Plan:
     jobs: tuple[Job, ...]
     choices: Mapping[str, Choice]
     samplings: Mapping[str, Sampling]
+    readings: Mapping[str, Reading]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """By layer: how offsets come about, what runs it, and how the points of deformable ones are read (engine's only)."""
+
+    samplings: Mapping[str, Sampling]
+    choices: dict[str, Choice]
+    readings: Mapping[str, Reading]
 
 
 def plan_of(network: Network, batch: int, spec: DeformSpec) -> Plan:
@@ -62,9 +73,9 @@ def plan_of(network: Network, batch: int, spec: DeformSpec) -> Plan:
 
     """
     filled, assumed = fill_formats(network, spec.native_weight, spec.native_activation)
-    samplings = {layer.name: sampling_of(filled, layer) for layer in filled.layers if layer.op is Op.DEFORM_CONV}
-    choices = {layer.name: choose(layer, spec) for layer in filled.layers}
-    notes = _place_far(filled, samplings, choices, spec)
+    found = placed(filled, spec)
+    samplings, choices, readings = found.samplings, found.choices, found.readings
+    notes = reading_notes(filled.layers, samplings, readings, spec)
     for layer in filled.layers:
         if choices[layer.name].role in ENGINE_ROLES:
             weight, activation = layer.operands[1].format, layer.operands[0].format
@@ -72,7 +83,7 @@ def plan_of(network: Network, batch: int, spec: DeformSpec) -> Plan:
             check_formats(layer, spec, weight, activation)
     producers = sole_producers(filled)
     _absorb(filled, producers, samplings, choices)
-    jobs = _jobs(filled, producers, samplings, choices, batch, spec)
+    jobs = _jobs(filled, producers, found, batch, spec)
     return Plan(
         network=filled,
         assumed=assumed,
@@ -80,72 +91,21 @@ def plan_of(network: Network, batch: int, spec: DeformSpec) -> Plan:
         jobs=tuple(jobs),
         choices=choices,
         samplings=samplings,
+        readings=readings,
         notes=(*notes, *_host_notes(filled, choices)),
     )
 
 
-def reach_of(layer: Layer, sampling: Sampling | None) -> float | None:
-    """Return how many rows or columns a sampling point may be from its pixel; None: any number."""
-    a = layer.attributes
-    if sampling is not None:
-        assert isinstance(a, DeformConvAttributes)
-        kernel = layer.operands[1].shape[2:]
-        return sampling.reach((kernel[0], kernel[1]), (a.dilation[0], a.dilation[1]))
-    return float(max(a.dilation)) if isinstance(a, ConvAttributes) else 1.0
-
-
-def access_of(layer: Layer, sampling: Sampling | None) -> Access:
-    """Return how a 3x3 layer's taps lie in the line buffer."""
-    a = layer.attributes
-    if sampling is None:
-        return Access.SQUARE if isinstance(a, ConvAttributes) and max(a.dilation) > 1 else Access.ORDINARY
-    return {OffsetForm.FIXED: Access.ORDINARY, OffsetForm.SQUARE: Access.SQUARE}.get(sampling.form, Access.TAPS)
-
-
-def is_far(layer: Layer, sampling: Sampling | None, spec: DeformSpec) -> bool:
-    """Whether a sampling point inside the map may lie outside the line buffer."""
-    reach = reach_of(layer, sampling)
-    return (reach is None or reach > spec.reach) and not holds_map(layer, spec)
-
-
-def holds_map(layer: Layer, spec: DeformSpec) -> bool:
-    """Whether every row of a map is in the line buffer for every pixel: points farther away are outside the map, hence zero."""
-    height, width = layer.operands[0].shape[2:]
-    return height - 1 <= spec.reach and width <= spec.max_side
-
-
-def _place_far(
-    network: Network, samplings: Mapping[str, Sampling], choices: dict[str, Choice], spec: DeformSpec
-) -> list[str]:
-    """Send layers with far sampling points to the host where the spec says so; return remarks on offsets."""
-    far, rounded = [], []
+def placed(network: Network, spec: DeformSpec) -> Placed:
+    """Return what runs each layer and where deformable ones sample, before anything is absorbed or fused."""
+    samplings = {layer.name: sampling_of(network, layer) for layer in network.layers if layer.op is Op.DEFORM_CONV}
+    choices, readings = {layer.name: choose(layer, spec) for layer in network.layers}, dict[str, Reading]()
     for layer in network.layers:
-        sampling = samplings.get(layer.name)
-        if sampling is None or choices[layer.name].role not in (Role.WINDOW, Role.FULL):
-            continue
-        if not sampling.rounded and sampling.form is not OffsetForm.FIXED:
-            rounded.append(layer.name)
-        if is_far(layer, sampling, spec):
-            far.append(layer.name)
-            if spec.far_reads == "host":
+        if layer.name in samplings and windows(choices[layer.name].role):
+            readings[layer.name] = reading_of(layer, samplings[layer.name], spec)
+            if readings[layer.name] is Reading.HOST:
                 choices[layer.name] = Choice(role=Role.HOST, reason="far_reads: host")
-    notes = []
-    if rounded:
-        notes.append(
-            f"the engine samples whole pixels: offsets of {_listed(rounded)} are rounded to integers, which changes results; "
-            "train with rounded offsets"
-        )
-    if far:
-        answer = {
-            "dram": "every point is read from DRAM",
-            "host": "they run on the host",
-            "clamp": "offsets are cut to it, which changes results",
-        }[spec.far_reads]
-        notes.append(
-            f"sampling points of {_listed(far)} may leave the line buffer ({spec.reach} rows on either side), so {answer} "
-            "(far_reads); bound the offsets or raise line_buffer_rows"
-        )
-    return notes
+    return Placed(samplings=samplings, choices=choices, readings=readings)
 
 
 def _absorb(
@@ -168,15 +128,9 @@ def _absorb(
             clamped[layer.name] = layer.op is Op.ACTIVATION or clamped.get(before.name, False)
 
 
-def _jobs(
-    network: Network,
-    producers: Mapping[str, Layer],
-    samplings: Mapping[str, Sampling],
-    choices: Mapping[str, Choice],
-    batch: int,
-    spec: DeformSpec,
-) -> list[Job]:
-    partners = _partners(network, producers, samplings, choices, spec)
+def _jobs(network: Network, producers: Mapping[str, Layer], found: Placed, batch: int, spec: DeformSpec) -> list[Job]:
+    choices, samplings = found.choices, found.samplings
+    partners = _partners(network, producers, found, spec)
     fused = {before.name for before in partners.values()}
     jobs = []
     for layer in network.layers:
@@ -184,7 +138,7 @@ def _jobs(
         if role not in ENGINE_ROLES or layer.name in fused:
             continue
         sampling, before = samplings.get(layer.name), partners.get(layer.name)
-        far = sampling is not None and spec.far_reads == "dram" and is_far(layer, sampling, spec)
+        far = found.readings.get(layer.name) is Reading.DRAM
         layers = (layer,) if before is None else (before, layer)
         calls = _calls(layer, before, role, sampling, far, batch, spec)
         jobs.append(Job(layers=layers, role=role, calls=tuple(calls), sampling=sampling, far=far))
@@ -218,18 +172,15 @@ def _calls(
 
 
 def _partners(
-    network: Network,
-    producers: Mapping[str, Layer],
-    samplings: Mapping[str, Sampling],
-    choices: Mapping[str, Choice],
-    spec: DeformSpec,
+    network: Network, producers: Mapping[str, Layer], placed_at: Placed, spec: DeformSpec
 ) -> dict[str, Layer]:
     """Return by name of a 3x3 layer the 1x1 convolution that shares its calls."""
+    choices = placed_at.choices
     found: dict[str, Layer] = {}
     for layer in network.layers:
         if choices[layer.name].role is not Role.WINDOW:
             continue
-        if layer.name in samplings and spec.far_reads == "dram" and is_far(layer, samplings[layer.name], spec):
+        if placed_at.readings.get(layer.name) is Reading.DRAM:
             continue  # far points are read from DRAM, so the map must be there
         before = producers.get(layer.name)
         while before is not None and choices[before.name].role is Role.REQUANTISER:
@@ -247,9 +198,4 @@ def _host_notes(network: Network, choices: Mapping[str, Choice]) -> list[str]:
         choice = choices[layer.name]
         if choice.role is Role.HOST and choice.reason:
             reasons.setdefault(choice.reason, []).append(layer.name)
-    return [f"on the host: {_listed(names)} ({reason})" for reason, names in reasons.items()]
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"'{n}'" for n in names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+    return [f"on the host: {listed(names)} ({reason})" for reason, names in reasons.items()]

@@ -3,7 +3,8 @@
 What is counted: operations of DSP slices (a MAC, or a scaling in the requantiser), block RAM accesses, LUTs clocked while
 the engine works, DRAM traffic; and, for as long as the run takes, the clock tree, leakage of the device, the processing
 system's uncore and its waiting cores. Left out: the board's regulators and peripherals (a KV260
-takes 10.1 W at the plug, of which its module has 4.3 to 4.8 W), heat, and that narrower operands toggle less. Sources and
+takes 10.1 W at the plug, of which its module has 4.3 to 4.8 W), heat, hits of the last-level cache, and that narrower
+operands toggle less. Sources and
 ranges: `sim.technology.table_fpga`.
 """
 
@@ -64,7 +65,7 @@ def call_energy(events: EngineEvents, spec: DeformSpec) -> tuple[Energy, ...]:
         _logic_line("bram.lines", "fpga.bram.port_access", ports * (events.line_reads + events.line_writes), spec),
         _logic_line("bram.filter", "fpga.bram.port_access", macs * spec.weight_bits / _PORT_BITS, spec),
         _logic_line("logic", "fpga.fabric.lut_cycle", events.busy_cycles * _luts(spec), spec),
-        _line("dram", tech.dram_key(spec.dram_type), 8 * events.dram_bytes),
+        _line("dram", tech.dram_key(spec.dram), 8 * events.dram_bytes),
     )
     return tuple(line for line in lines if line.events)
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from picojoule.accel.deform.calls import Call, cycles_of
-from picojoule.accel.deform.cycles import WINDOW, CallCycles
+from picojoule.accel.deform.cycles import WINDOW, Access, CallCycles
 from picojoule.accel.deform.gather import sampled_seconds
 from picojoule.accel.deform.plan import Job
 from picojoule.accel.deform.roles import Role
 from picojoule.accel.deform.spec import DeformSpec
-from picojoule.sim.attributes import DeformConvAttributes
+from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes
 from picojoule.sim.ir import Layer, OperandKind
 from picojoule.sim.offsets import OffsetForm
 from picojoule.sim.passes import result_bytes
@@ -72,7 +72,7 @@ def time_job(
     points (`gather_s`, for all calls) overlap with computing: `gather.sampled_seconds`.
     """
     clock_hz = spec.clock_mhz * 1e6
-    bytes_per_cycle = spec.dram_gib_per_s * 2**30 / clock_hz
+    bytes_per_cycle = spec.stream_bytes_per_s / clock_hz
     transfer, loading = (
         np.ceil(moved / bytes_per_cycle).astype(np.int64) for moved in (traffic.stream_bytes, traffic.weight_bytes)
     )
@@ -143,12 +143,18 @@ def dram_bytes(job: Job, traffic: Traffic, position: int, spec: DeformSpec) -> t
 
 
 def line_accesses(job: Job, spec: DeformSpec) -> tuple[int, int]:
-    """Return elements (written to, read from) the line buffer by a 3x3 job: each pixel once, each output's taps."""
+    """Return elements (written to, read from) the line buffer by a 3x3 job: each pixel once; taps of each output.
+
+    Ordinary windows keep their taps in a register and read the columns that enter it, 3 rows each; others read all 9 taps.
+    """
     written = read = 0
+    a = job.layers[-1].attributes
+    stride = a.stride[1] if isinstance(a, ConvAttributes | DeformConvAttributes) else 1
     for call in job.calls:
         channels = words_of(call, spec)[0] if call.full else padded(call.out_channels, spec.depthwise_lanes)
+        taps = 3 * min(stride, 3) if call.access is Access.ORDINARY else WINDOW
         written += call.count * call.pixels * channels
-        read += call.count * call.out_pixels * channels * WINDOW
+        read += call.count * call.out_pixels * channels * taps
     return written, read
 
 

@@ -20,8 +20,10 @@ from picojoule.accel.deform.engine_parts import ENGINES, Amount, Part, parts_of,
 from picojoule.accel.deform.spec import DeformSpec
 from picojoule.sim.errors import InfeasibleError
 
-__all__ = ["Amount", "Part", "Resources", "check_fits", "resources_of"]
+__all__ = ["Amount", "Part", "Resources", "check_fits", "resource_notes", "resources_of"]
 
+CLOSING_MHZ = 300
+"""Clock above which a report warns: the published designs of this class run at 200 to 333 MHz (estimate)."""
 _WORDS = {"dsp": "DSP slices", "bram36": "36 Kbit block RAMs", "lut": "LUTs", "ff": "flip-flops"}
 
 
@@ -115,18 +117,42 @@ def check_fits(spec: DeformSpec) -> None:
             stuck = [p for p in found.parts if field != "dsp" or p.name not in ENGINES]
             largest = sorted(stuck, key=lambda p: getattr(p.amount, field), reverse=True)[:2]
             by = ", ".join(f"{p.name} {getattr(p.amount, field):,}" for p in largest)
+            slices = (
+                f"; {found.spilled:,} multipliers are LUTs, as it has {board.dsp:,} DSP slices of the {found.dsp_demand:,} wanted"
+                if found.spilled and field in ("lut", "ff")
+                else ""
+            )
             raise InfeasibleError(
-                f"{where}: the engine needs {need:,} {words} ({by}) but {on} has {has:,}; "
+                f"{where}: the engine needs {need:,} {words} ({by}) but {on} has {has:,}{slices}; "
                 f"reduce {largest[0].keys}, or choose a larger board"
             )
-    if board.max_clock_mhz is not None and spec.clock_mhz > board.max_clock_mhz:
+    if spec.clock_mhz > board.max_clock_mhz:
         raise InfeasibleError(
             f"{where}: clock_mhz is {spec.clock_mhz:g} but DSP slices of {on} run at {board.max_clock_mhz:g} MHz at most; "
             "reduce clock_mhz"
         )
     peak_gib = board.dram_peak_gb_per_s * 1e9 / 2**30
-    if spec.dram_gib_per_s > peak_gib:
+    if spec.dram_gib_per_s is not None and spec.dram_gib_per_s > peak_gib:
         raise InfeasibleError(
             f"{where}: dram_gib_per_s is {spec.dram_gib_per_s:g} but the memory of {on} delivers {peak_gib:.1f} at most; "
             "reduce dram_gib_per_s"
         )
+
+
+def resource_notes(spec: DeformSpec) -> list[str]:
+    """Return remarks on what the board makes of a design that it holds."""
+    found, notes = resources_of(spec), []
+    board = found.board
+    if found.spilled:
+        notes.append(
+            f"the engine wants {found.dsp_demand:,} DSP slices, {board.name} has {board.dsp:,}: {found.spilled:,} multipliers "
+            "are LUTs"
+        )
+    if spec.clock_mhz > CLOSING_MHZ:
+        notes.append(
+            f"clock_mhz is {spec.clock_mhz:g}: below the DSP slices' limit ({board.max_clock_mhz:g}), but whether timing closes "
+            f"is not modeled, and few such designs run above {CLOSING_MHZ} MHz"
+        )
+    if spec.dram != board.dram_type:
+        notes.append(f"dram_type is {spec.dram}, but {board.name} has {board.dram_type}: energy is that of {spec.dram}")
+    return notes

@@ -13,7 +13,6 @@ from picojoule.accel.deform.pricing import (
     dram_bytes,
     job_cycles,
     line_accesses,
-    padded,
     time_job,
     traffic_of,
 )
@@ -76,10 +75,12 @@ def _job_rows(job: Job, batch: int, spec: DeformSpec, offsets: GivenOffsets, see
         assert view is not None
         compute, stall = _share(timed, position, len(job.layers))
         slots = slots_of(job, position, view.macs, cycles, counts, timed, spec)
-        sampled = WORD_BYTES * gather.reads * batch if gather and position == len(job.layers) - 1 else 0
+        sampled = gather if position == len(job.layers) - 1 else None
         read, written = dram_bytes(job, traffic, position, spec)
-        reads, writes = _accesses(job, position, traffic, spec, sampled)
-        moved = read + sampled + written
+        read += sampled.dram_bytes * batch if sampled else 0
+        reads, writes = _accesses(job, position, traffic, spec, slots.slots)
+        reads |= _sampled(sampled, batch)
+        moved = read + written
         events = _events(job, position, slots.slots, compute + stall, traffic, spec, moved)
         rows.append(
             LayerCost(
@@ -98,7 +99,7 @@ def _job_rows(job: Job, batch: int, spec: DeformSpec, offsets: GivenOffsets, see
                 energy=call_energy(events, spec),
                 reads=reads,
                 writes=writes,
-                dram_read_bytes=read + sampled,
+                dram_read_bytes=read,
                 dram_write_bytes=written,
                 basis=bases[position],
             )
@@ -126,29 +127,29 @@ def _share(timed: Timed, position: int, layers: int) -> tuple[int, int]:
     return timed.compute - timed.first, timed.sampling_stall
 
 
+def _sampled(gather: GatherCost | None, batch: int) -> dict[str, int]:
+    """Return elements of far sampling points by where they were found; filling bursts and cache lines moves more bytes."""
+    if gather is None:
+        return {}
+    found = {"dram.samples": WORD_BYTES * (gather.reads - gather.cache_hits) * batch}
+    return found | ({} if gather.hit_rate is None else {"llc.points": WORD_BYTES * gather.cache_hits * batch})
+
+
 def _accesses(
-    job: Job, position: int, traffic: Traffic, spec: DeformSpec, sampled: int
+    job: Job, position: int, traffic: Traffic, spec: DeformSpec, slots: int
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Return elements read and written by the layer at `position` of a job, by memory."""
+    """Return elements read and written by the layer at `position` of a job, by memory, but for far sampling points.
+
+    Each of the `slots` that multiply reads its weight from block RAM.
+    """
     last = position == len(job.layers) - 1
-    windowed = last and job.role in (Role.WINDOW, Role.FULL)
     weights = traffic.weights[position]
-    reads: dict[str, int] = {"dram.filter": weights}
+    reads: dict[str, int] = {"dram.filter": weights, "bram.filter": slots}
     writes: dict[str, int] = {"bram.filter": weights}
     if position == 0:
         reads["dram.ifmap"] = traffic.ifmap
-    if windowed:
-        written, read = line_accesses(job, spec)
-        reads["bram.filter"] = weights
-        if sampled:
-            reads["dram.samples"] = sampled
-        else:
-            writes["bram.lines"], reads["bram.lines"] = written, read
-    else:
-        reads["bram.filter"] = sum(
-            c.count * c.pixels * padded(c.in_channels, spec.pe_in) * padded(c.out_channels, spec.pe_out)
-            for c in job.calls
-        )
+    if last and job.role in (Role.WINDOW, Role.FULL) and not job.far:
+        writes["bram.lines"], reads["bram.lines"] = line_accesses(job, spec)
     if last:
         writes["dram.ofmap"] = traffic.ofmap
         reads |= {"dram.offset": traffic.offsets} if traffic.offsets else {}

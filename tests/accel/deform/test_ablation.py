@@ -120,7 +120,7 @@ def test_simulated_reads() -> None:
 
 
 def layer_of(op: str, variant: str) -> Network:
-    """The layer of the table as a network; bound offsets lie in [-6, 6] so that taps stay within 7 rows."""
+    """The layer of the table as a network; bound offsets lie in [-7, 7], the paper's N."""
     builder = NetworkBuilder("layer")
     x = builder.input("x", TensorType(shape=(1, 256, 64, 64)))
     filters = parameter("w", from_array(np.ones((256, 256 if op == "full" else 1, 3, 3), dtype=np.float32)))
@@ -131,7 +131,7 @@ def layer_of(op: str, variant: str) -> Network:
         return builder.finish(list(made))
     offsets = builder.input("offsets", TensorType(shape=(1, 1 if variant == "square" else 18, 64, 64)))
     if variant != "deformable":
-        low, high = (0.0, 7.0) if variant == "square" else (-6.0, 6.0)
+        low, high = (0.0, 7.0) if variant == "square" else (-7.0, 7.0)
         clip = at.ActivationAttributes(kind=at.ActivationKind.CLIP, alpha=low, beta=high)
         (offsets,) = builder.add(Op.ACTIVATION, [offsets], clip, name="clip")
     if variant == "square":

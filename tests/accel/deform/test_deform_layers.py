@@ -1,14 +1,9 @@
 """What deformable layers cost by the form of their offsets, and where their sampling points are read."""
 
-import re
-
-import numpy as np
 import pytest
 
-from picojoule.accel.deform import DeformSpec, DeformUnit
-from picojoule.sim.errors import InputError
+from picojoule.accel.deform import DeformSpec
 from picojoule.sim.hardware import load_hardware
-from picojoule.sim.offsets import OffsetStatistics, OffsetTrace
 
 from .networks import SPEC, Build, deformable, evaluate, rows
 
@@ -35,33 +30,18 @@ def test_offset_arithmetic_is_free_and_only_its_source_is_read():
     assert report.totals["host_latency_s"] == 0
 
 
-def test_points_beyond_the_line_buffer_go_where_far_reads_says():
-    network = deformable("bound", low=-7.0, high=7.0)  # with its own place, a tap is 8 rows away
-    far = evaluate(network)
-    row = rows(far)["deform"]
-    assert row.basis == "statistics (uniform, -7 to 7): sampling points read from DRAM"
-    assert row.stall_cycles > 0 and row.utilization_lost["sampling"] > 0.3
-    # a 16-byte read per tap and 16 channels, but for those outside the map
-    assert row.reads["dram.ifmap"] == 0
-    assert 0.6 < row.reads["dram.samples"] / (16 * 9 * 2 * 32 * 32) < 1.0
-    assert any("'deform' may leave the line buffer (7 rows on either side)" in n for n in far.coverage.notes)
-    assert rows(evaluate(network, SPEC.model_copy(update={"far_reads": "host"})))["deform"].unit == "host"
-    clamped = rows(evaluate(network, SPEC.model_copy(update={"far_reads": "clamp"})))["deform"]
-    assert clamped.latency_s < row.latency_s and clamped.basis == "closed form"
-    near = rows(evaluate(network, SPEC.model_copy(update={"line_buffer_rows": 17, "board": "zcu102"})))["deform"]
-    assert near.latency_s == clamped.latency_s
-    cached = rows(evaluate(network, SPEC.model_copy(update={"llc": True})))["deform"]
-    assert cached.latency_s < row.latency_s and re.search(r"through the cache, \d\d% hits$", cached.basis)
-
-
-def test_far_square_points_lie_on_their_grid_and_every_image_of_a_batch_reads_them():
-    network = deformable("square", low=0.0, high=12.0)
-    nine = OffsetStatistics(low=9, high=9)  # taps 9 rows and columns away: of 32 places on a side, 23 have one
-    one, two = (rows(evaluate(network, batch=b, activations=nine))["deform"] for b in (1, 2))
-    assert one.reads["dram.samples"] == 16 * 2 * (23 + 32 + 23) ** 2
-    assert two.reads["dram.samples"] == 2 * one.reads["dram.samples"]
-    assert two.stall_cycles == pytest.approx(2 * one.stall_cycles, rel=1e-3)
-    assert one.basis == "statistics (uniform, 9 to 9): sampling points read from DRAM"
+def test_ordinary_windows_read_the_column_that_enters_and_each_mac_its_weight():
+    for stride, taps in ((1, 3), (2, 6)):
+        b = Build(32, 32, 32)
+        row = rows(evaluate(b.finish(b.depthwise(b.x, stride=stride, name="three"))))["three"]
+        pixels = (32 // stride) ** 2 * 32
+        assert row.reads["bram.lines"] == taps * pixels and row.writes["bram.lines"] == 32 * 32 * 32
+        assert row.reads["bram.filter"] == 9 * pixels
+        (filters,) = (e.events for e in row.energy if e.component == "bram.filter")
+        assert filters == row.reads["bram.filter"] * 4 / 36
+        (lines,) = (e.events for e in row.energy if e.component == "bram.lines")
+        assert lines == 4 * (row.reads["bram.lines"] + row.writes["bram.lines"]) / 16  # words of four ports
+    assert rows(evaluate(deformable("square")))["deform"].reads["bram.lines"] == 9 * 32 * 32 * 32
 
 
 def test_a_map_that_the_line_buffer_holds_has_no_far_points():
@@ -69,23 +49,6 @@ def test_a_map_that_the_line_buffer_holds_has_no_far_points():
     assert rows(report)["deform"].basis == "closed form"
     assert not any("leave the line buffer" in note for note in report.coverage.notes)
     assert any("offsets of 'deform' are rounded to integers" in note for note in report.coverage.notes)
-
-
-def test_a_trace_is_priced_as_data_and_must_fit():
-    network = deformable("free")
-    shape = (1, 18, 32, 32)
-    still = OffsetTrace(offsets={"deform": np.zeros(shape, np.int16)})
-    wild = OffsetTrace(offsets={"deform": np.random.default_rng(0).integers(-30, 31, shape).astype(np.int16)})
-    quiet, noisy = (rows(evaluate(network, activations=t))["deform"] for t in (still, wild))
-    assert quiet.basis.startswith("data: ") and quiet.reads["dram.samples"] > noisy.reads["dram.samples"]
-    drawn = [rows(evaluate(network, activations=OffsetStatistics(seed=s)))["deform"].latency_s for s in (1, 1, 2)]
-    assert drawn[0] == drawn[1] != drawn[2]
-    with pytest.raises(InputError, match="no layer 'deform'"):
-        evaluate(network, activations=OffsetTrace(offsets={"other": np.zeros(shape, np.int16)}))
-    with pytest.raises(InputError, match=r"deform.*\[18, 16, 16\]"):
-        evaluate(network, activations=OffsetTrace(offsets={"deform": np.zeros((1, 18, 16, 16), np.int16)}))
-    with pytest.raises(InputError, match="are an OffsetTrace or OffsetStatistics, got dict"):
-        evaluate(network, activations={})
 
 
 def test_a_full_deformable_layer_needs_a_full_engine():
@@ -106,16 +69,6 @@ def test_few_outputs_of_a_full_engine_wait_for_the_line_buffer():
     row = rows(evaluate(b.finish(b.deform(b.x, "bound", full=True, outputs=8)), spec))["deform"]
     assert row.compute_cycles == 256 * 2 * 5 + 9 * 2 * 8  # 5 cycles to read a window, 2.5 to multiply it
     assert row.utilization + sum(row.utilization_lost.values()) == pytest.approx(1)
-
-
-def test_arithmetic_says_whole_pixels_and_what_is_cut():
-    layer = next(y for y in deformable("bound").layers if y.name == "deform")
-    found = DeformUnit(SPEC).arithmetic(layer)
-    assert (found.weight.bits, found.activation.bits, found.accumulator_bits) == (4, 8, 24)
-    assert (found.offsets.rounded, found.offsets.reach) == (True, None)
-    assert DeformUnit(DeformSpec(far_reads="clamp")).arithmetic(layer).offsets.reach == 7
-    small = next(y for y in deformable("bound", size=8).layers if y.name == "deform")
-    assert DeformUnit(DeformSpec(far_reads="clamp")).arithmetic(small).offsets.reach is None
 
 
 @pytest.mark.parametrize("kind", ["full", "depthwise"])

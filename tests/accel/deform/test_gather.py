@@ -110,6 +110,15 @@ def test_by_hand() -> None:
     assert (cached.reads, cached.hit_rate, cached.row_hit_rate, cached.basis) == (16, 15 / 16, 0.0, "data")
     assert cached.seconds == pytest.approx((15 * 10 + 30 + 4) * 1e-9) and cached.read_ns == pytest.approx(184 / 16)
     direct = gather_cost(spec.model_copy(update={"llc": False}), p, zeros, **size)
+    assert (cached.cache_hits, cached.dram_bytes, direct.cache_hits, direct.dram_bytes) == (15, 64, 0, 16 * 64)
+    for line, moved in (
+        (16, 16 // 4 * 64),
+        (256, 256),
+    ):  # four pixels in four lines, or in one: whole bursts of 64 bytes
+        other = gather_cost(spec.model_copy(update={"llc_line_bytes": line}), p, zeros, **size)
+        assert other.dram_bytes == moved
+    slow = gather_cost(DeformSpec(dram_gib_per_s=0.5), p, zeros, **size)
+    assert slow.seconds == pytest.approx(16 * 64 / 2**29), "the bus moves whole bursts in no less than its time"
     # Map and ofmap lie in two pages, of two banks: the first read alone opens a row.
     assert (direct.hit_rate, direct.row_hit_rate) == (None, 15 / 16)
     assert direct.seconds == pytest.approx((16 * 30 + 4) * 1e-9)

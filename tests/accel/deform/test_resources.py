@@ -80,7 +80,7 @@ sizes = st.integers(1, 48)
     pe_out=sizes,
     lanes=sizes,
     ports=st.integers(1, 8),
-    rows=st.integers(3, 60),
+    rows=st.integers(1, 30).map(lambda n: 2 * n + 1),
     board=st.sampled_from([b.name for b in list_boards()]),
     key=st.sampled_from(["pe_in", "pe_out", "depthwise_lanes", "line_buffer_ports", "line_buffer_rows"]),
 )
@@ -95,14 +95,16 @@ def test_more_of_anything_never_takes_less(
         "line_buffer_rows": rows,
     }
     smaller = resources_of(DeformSpec(board=board, **keys))
-    larger = resources_of(DeformSpec(board=board, **(keys | {key: keys[key] + 1})))
+    larger = resources_of(
+        DeformSpec(board=board, **(keys | {key: keys[key] + (2 if key == "line_buffer_rows" else 1)}))
+    )
     assert larger.dsp_demand >= smaller.dsp_demand and larger.dsp >= smaller.dsp
     if key not in ("depthwise_lanes",):  # wider words of the line buffer are fewer, so their addresses are shorter
         assert larger.lut >= smaller.lut and larger.ff >= smaller.ff
     if key in ("line_buffer_ports", "line_buffer_rows"):
         line = (smaller.breakdown()["line buffer"].bram36, larger.breakdown()["line buffer"].bram36)
-        # Blocks need not grow where a row more saves a copy: 4 ports on 3 rows take 6, on 4 rows 4.
-        assert line[1] >= line[0] or -(-ports // rows) > -(-ports // (rows + 1))
+        # Blocks need not grow where a row more saves a copy: 4 ports on 3 rows take 6, on 5 rows 5.
+        assert line[1] >= line[0] or -(-ports // rows) > -(-ports // (rows + 2))
     for found in (smaller, larger):
         assert found.dsp <= board_named(board).dsp or found.spilled == sum(
             part.amount.dsp for part in found.parts if part.name.endswith("engine")
@@ -120,10 +122,10 @@ def test_a_board_without_a_processor_holds_controller_and_cache_in_logic() -> No
 
 def test_what_does_not_fit_is_refused_with_what_takes_it_and_what_to_reduce() -> None:
     with refused(
-        "deep: the engine needs 347 36 Kbit block RAMs (line buffer 256, weight buffer 57) but ultra96 (XCZU3EG-1) has 216; "
+        "deep: the engine needs 351 36 Kbit block RAMs (line buffer 260, weight buffer 57) but ultra96 (XCZU3EG-1) has 216; "
         "reduce line_buffer_rows, max_offset or line_buffer_row_bytes, or choose a larger board"
     ):
-        check_fits(DeformSpec(name="deep", line_buffer_rows=64))
+        check_fits(DeformSpec(name="deep", line_buffer_rows=65))
     with refused(
         "wide: the engine needs 337 36 Kbit block RAMs (weight buffer 228, line buffer 60) but ultra96 (XCZU3EG-1) has 216; "
         "reduce pe_in or pe_out, or choose a larger board"
@@ -133,7 +135,8 @@ def test_what_does_not_fit_is_refused_with_what_takes_it_and_what_to_reduce() ->
         )  # its weights of a cycle are wider than its buffer is deep
     with refused(
         "fpga-deform: the engine needs 106,624 LUTs (multipliers in LUTs 63,976, DMA and control 18,830) but "
-        "ultra96 (XCZU3EG-1) has 70,560; reduce pe_in, pe_out or depthwise_lanes, or choose a larger board"
+        "ultra96 (XCZU3EG-1) has 70,560; 1,454 multipliers are LUTs, as it has 360 DSP slices of the 1,814 wanted; "
+        "reduce pe_in, pe_out or depthwise_lanes, or choose a larger board"
     ):
         check_fits(DeformSpec(pe_in=40, pe_out=40))
     with refused(
@@ -141,7 +144,7 @@ def test_what_does_not_fit_is_refused_with_what_takes_it_and_what_to_reduce() ->
         "ultra96 (XCZU3EG-1) has 360; reduce pe_out or depthwise_lanes, or choose a larger board"
     ):
         check_fits(DeformSpec(pe_in=1, pe_out=1024))
-    check_fits(DeformSpec(board="zcu102", pe_in=32, pe_out=32, line_buffer_rows=64))
+    check_fits(DeformSpec(board="zcu102", pe_in=32, pe_out=32, line_buffer_rows=65))
 
 
 def test_a_board_that_cannot_clock_or_feed_the_engine_is_refused() -> None:
