@@ -169,7 +169,7 @@ def _search_trials(
         pricing = NetworkPricing(spec, points, load_hardware(spec.hardware))
     workers = make_workers(request.jobs, request.scheduler)
     with SearchProgress(spec, spec.trials, say) as bar:
-        keeper = _Keeper(spec, folder, bar)
+        keeper = _Keeper(spec, folder, bar, points)
         driver = Driver(
             spec=spec,
             parameters=listed,
@@ -250,8 +250,8 @@ def study_name(session: Session) -> str:
 class _Keeper:
     """Counts trials on the bar and writes the tables now and then."""
 
-    def __init__(self, spec: StudySpec, folder: Path | None, bar: Any) -> None:
-        self._spec, self._folder, self._bar = spec, folder, bar
+    def __init__(self, spec: StudySpec, folder: Path | None, bar: Any, points: TrainedPoints | None) -> None:
+        self._spec, self._folder, self._bar, self._points = spec, folder, bar, points
         self._written = time.monotonic()
 
     def trial_done(self, number: int, outcome: "Outcome") -> None:
@@ -272,7 +272,7 @@ class _Keeper:
         """Return the table of the trials that are done so far, in order of number."""
         numbers = sorted(driver.outcomes)
         values, outcomes = [driver.values[n] for n in numbers], [driver.outcomes[n] for n in numbers]
-        columns = dict(results.columns_of(self._spec, values, outcomes))
+        columns = dict(results.columns_of(self._spec, values, outcomes, self._points))
         columns["number"] = np.array(numbers, dtype=np.int64)
         return columns
 

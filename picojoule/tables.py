@@ -94,7 +94,7 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     if t["area_mm2"] is not None:
         rows.append(("area", f"{t['area_mm2']:.3g} mm²"))
     if t["resources"]:
-        rows.append(("uses", _resources(t["resources"])))
+        rows.append(("uses", resources_text(t["resources"])))
     if t["utilization"] is not None:
         rows.append(("utilization", f"{t['utilization']:.1%}{_worst_cause(report)}"))
     weights = f"{si(t['weight_bytes'], 'B')} of weights"
@@ -123,12 +123,13 @@ def _missing(report: Report) -> str:
     return f"not priced: {listed}, which move {rest} of the bytes; `picojoule coverage` says where they are"
 
 
-def _resources(found: Mapping[str, Any]) -> str:
-    """Return amounts, with their shares of the board where there is one."""
+def resources_text(found: Mapping[str, Any]) -> str:
+    """Return amounts, with their shares of the board where there is one: `166 crossbars, 1 tile`, `360 DSP (100%) of ultra96`."""
     amounts = {k: v for k, v in found.items() if not k.endswith("_share") and k != "board"}
     shares = {k: f" ({found[f'{k}_share']:.0%})" for k in amounts if f"{k}_share" in found}
     place = f" of {found['board']}" if "board" in found else ""
-    return ", ".join(f"{v} {k.upper() if place else k}{shares.get(k, '')}" for k, v in amounts.items()) + place
+    names = {k: k.upper() if place else k.removesuffix("s") if v == 1 else k for k, v in amounts.items()}
+    return ", ".join(f"{v} {names[k]}{shares.get(k, '')}" for k, v in amounts.items()) + place
 
 
 def _worst_cause(report: Report) -> str:

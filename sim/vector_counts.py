@@ -78,6 +78,8 @@ def operation_counts(layer: Layer, batch: int) -> Counts:
             return {_ADD if a.kind is at.CumulativeKind.SUM else _MULTIPLY: read}
         case at.GridSampleAttributes() as a:
             return _grid_sample(a, results, layer.operands[1].type.elements(batch), layer.operands[1].shape[-1])
+        case at.DeformConvAttributes() as a:
+            return _deformed(a, *deform_samples(layer, batch))
         case at.RecurrentAttributes() as a:
             return _times(CELL_OPERATIONS[a.kind], layer.results[0].type.elements(batch))
     return _times(_per_result(layer), results)
@@ -150,6 +152,40 @@ def taps_of(mode: str, rank: int) -> int:
     return int({"nearest": 1, "linear": 2, "cubic": 4}[mode] ** rank)
 
 
+DEFORM_TAPS = 4
+"""Pixels that a sample of a deformable convolution reads: it is bilinear."""
+
+
+def deform_samples(layer: Layer, batch: int) -> tuple[int, int]:
+    """Return the samples of a deformable convolution (a value per channel, tap and output pixel), and the places they are at.
+
+    The channels of an offset group share places.
+    """
+    a, result = layer.attributes, layer.results[0]
+    assert isinstance(a, at.DeformConvAttributes)
+    windows = result.type.elements(batch) // result.shape[1] * prod(layer.operands[1].shape[2:])
+    return windows * layer.operands[0].shape[1], windows * a.offset_groups
+
+
+def _deformed(a: at.DeformConvAttributes, samples: int, places: int) -> Counts:
+    """Return the work of interpolating; the filter's multiply-accumulates are counted apart (`gemm`).
+
+    As a grid sample, but that a coordinate need not be scaled: it is added to the window's place, rounded down, its share taken,
+    and bounded on both sides. A mask multiplies each sample. Whether offsets are whole, so that one pixel would do, the graph
+    before the layer says; the layer does not.
+    """
+    made = _interpolated(DEFORM_TAPS, 2, samples, places)
+    made[_MULTIPLY] += samples * a.has_mask
+    made[_ADD] += 3 * 2 * places
+    made[_COMPARE] = 2 * 2 * places
+    return made
+
+
+def _interpolated(taps: int, rank: int, samples: int, places: int) -> Counts:
+    """Return the work of weighing and adding up the pixels of samples; weights are products over the axes."""
+    return {_MULTIPLY: taps * (rank - 1) * places + taps * samples, _ADD: (taps - 1) * samples}
+
+
 def _grid_sample(a: at.GridSampleAttributes, results: int, coordinates: int, rank: int) -> Counts:
     """Return the work of samples, and of the places they are taken at, which all channels share.
 
@@ -162,6 +198,6 @@ def _grid_sample(a: at.GridSampleAttributes, results: int, coordinates: int, ran
         made[_MULTIPLY] += 12 * coordinates
         made[_ADD] += 12 * coordinates
     if taps > 1:
-        made[_MULTIPLY] += taps * (rank - 1) * places + taps * results
-        made[_ADD] += (taps - 1) * results
+        for operation, count in _interpolated(taps, rank, results, places).items():
+            made[operation] += count
     return made

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from picojoule.sim.attributes import GridSampleAttributes, Op, QuantizeAttributes
+from picojoule.sim.attributes import DeformConvAttributes, GridSampleAttributes, Op, QuantizeAttributes
 from picojoule.sim.cost import Energy
 from picojoule.sim.gemm import layer_macs
 from picojoule.sim.ir import Layer, Operand, OperandKind
 from picojoule.sim.passes import moves_nothing, result_bytes
 from picojoule.sim.technology import VectorOperation, constant, vector_operation_energy_pj
-from picojoule.sim.vector_counts import operation_counts, taps_of
+from picojoule.sim.vector_counts import DEFORM_TAPS, deform_samples, operation_counts, taps_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ def vector_work(layer: Layer, batch: int) -> VectorWork:
     """Return the work of a layer outside the MAC array; formats must be filled in.
 
     A layer reads its operands and writes its results, once each. But: a view moves nothing; what looks values up reads those it
-    returns (a grid sample every pixel of every sample, because nobody knows which of them meet), not all there are; and a
-    dynamic quantiser reads its operand twice.
+    returns (a grid sample and a deformable convolution every pixel of every sample, because nobody knows which of them meet),
+    not all there are; and a dynamic quantiser reads its operand twice.
     """
     if moves_nothing(layer):
         return VectorWork(operations={}, read_elements=0, write_elements=0, read_bytes=0, write_bytes=0)
@@ -42,9 +42,7 @@ def vector_work(layer: Layer, batch: int) -> VectorWork:
     reads = sum(o.type.elements(batch) for o in ins)
     read_bytes = sum(result_bytes(o, batch) for o in ins)
     if looked_up is not None:
-        a = layer.attributes
-        taps = taps_of(a.mode, layer.operands[1].shape[-1]) if isinstance(a, GridSampleAttributes) else 1
-        taken = taps * layer.results[0].type.elements(batch)
+        taken = _taken(layer, batch)
         bits = looked_up.format.stored_bits if looked_up.format else 32.0
         reads += taken
         read_bytes += -(-int(taken * bits) // 8)
@@ -60,7 +58,18 @@ def vector_work(layer: Layer, batch: int) -> VectorWork:
 
 def _looked_up(layer: Layer) -> Operand | None:
     """Return the operand of which only what the indices name is read: a table, gathered data, a sampled image."""
-    return layer.operands[0] if layer.op in (Op.EMBEDDING, Op.GATHER, Op.GRID_SAMPLE) else None
+    looks_up = (Op.EMBEDDING, Op.GATHER, Op.GRID_SAMPLE, Op.DEFORM_CONV)
+    return layer.operands[0] if layer.op in looks_up else None
+
+
+def _taken(layer: Layer, batch: int) -> int:
+    """Return the elements read of what is looked up."""
+    match layer.attributes:
+        case DeformConvAttributes():
+            return DEFORM_TAPS * deform_samples(layer, batch)[0]
+        case GridSampleAttributes() as a:
+            return taps_of(a.mode, layer.operands[1].shape[-1]) * layer.results[0].type.elements(batch)
+    return layer.results[0].type.elements(batch)
 
 
 def lane_operations(work: VectorWork) -> int:

@@ -9,7 +9,7 @@ from picojoule.page.evidence import basis_parts, coverage_parts, provenance_part
 from picojoule.page.figures import energy_figure, latency_figure, rounded
 from picojoule.page.reading import Layer, Run
 from picojoule.page.words import cause, count, for_batch, metric, percent
-from picojoule.tables import joules, rate, si
+from picojoule.tables import joules, rate, resources_text, si
 
 _LAYER_COLUMNS = (
     Column(title="layer"),
@@ -103,7 +103,7 @@ def headline(run: Run) -> Cards:
     if t["area_mm2"] is not None:
         cards.append(Card(label="area", value=metric("area_mm2").show(t["area_mm2"]), details=area))
     if t.get("resources"):
-        used = ", ".join(_resource(v, k) for k, v in t["resources"].items() if k != "chips")
+        used = resources_text({k: v for k, v in t["resources"].items() if k != "chips"})
         cards.append(Card(label="uses", value=count(t["chips"], "chip"), details=(used,) * bool(used)))
     if a := run.accuracy:
         low, high = a["interval"]
@@ -125,11 +125,6 @@ def headline(run: Run) -> Cards:
     )
     cards.append(Card(label="weights", value=si(t["weight_bytes"], "B"), details=weights))
     return Cards(cards=tuple(cards))
-
-
-def _resource(number: Any, name: str) -> str:
-    """Return such as `166 crossbars`, `1 tile`."""
-    return f"{number} {name.removesuffix('s') if number == 1 else name}"
 
 
 def _range(run: Run, name: str) -> str:

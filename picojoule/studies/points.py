@@ -52,11 +52,12 @@ class TrainedPoints:
 
     def find(self, arguments: Mapping[str, Scalar]) -> Mapping[str, float] | None:
         """Return what the network of these arguments reached: `accuracy` and what stands beside it; None if no row is of it."""
-        for names, rows in self.patterns.items():
-            found = rows.get(tuple(_canonical(arguments[name]) for name in names))
-            if found is not None:
-                return found
-        return None
+        names = self.deciding(arguments)
+        return None if names is None else self.patterns[names][_key(arguments, names)]
+
+    def deciding(self, arguments: Mapping[str, Scalar]) -> tuple[str, ...] | None:
+        """Return the arguments that say which network this is; any other value of the rest is the same. None: no row is of it."""
+        return next((names for names, rows in self.patterns.items() if _key(arguments, names) in rows), None)
 
     def without(self, choices: Mapping[str, Sequence[Scalar]]) -> str:
         """Return how many networks of a space no row is of, and which is the first; empty if there is none.
@@ -74,6 +75,14 @@ class TrainedPoints:
         if len(lost) == len(networks):
             raise InputError(f"{said}; give a row for each, or other values in the space")
         return f"{said}; their trials fail"
+
+
+def design_of(values: Mapping[str, Any], points: TrainedPoints | None) -> tuple[tuple[str, str], ...]:
+    """Return what is equal for trials with the same network on the same hardware; `values` by the keys of the space."""
+    arguments = {key.removeprefix(ROOM): value for key, value in values.items() if key.startswith(ROOM)}
+    named = points.deciding(arguments) if points is not None else None
+    rest = set() if named is None else {ROOM + name for name in arguments if name not in named}
+    return tuple((key, repr(value)) for key, value in values.items() if key not in rest)
 
 
 def read_points(path: Path, varied: Collection[str]) -> TrainedPoints:
@@ -137,6 +146,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         text = read_bounded(path, _LIMIT_BYTES, "a CSV table of trained points").decode("utf-8-sig")
         table = csv.reader(io.StringIO(text, newline=""), strict=True)
         head = [name.strip() for name in next(table)]
+        if twice := [name for i, name in enumerate(head) if name and name in head[:i]]:
+            raise InputError(f"{path}: column '{twice[0]}' stands there twice; leave one out")
         rows = []
         for cells in table:
             if not any(cell.strip() for cell in cells):
@@ -186,6 +197,10 @@ def _canonical(value: Scalar) -> Any:
         except ValueError:
             return ("text", word)
     return value
+
+
+def _key(arguments: Mapping[str, Scalar], names: Sequence[str]) -> Key:
+    return tuple(_canonical(arguments[name]) for name in names)
 
 
 def _numbers(row: Mapping[str, str], where: str) -> dict[str, float]:

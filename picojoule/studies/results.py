@@ -19,7 +19,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.files import read_bounded, write_atomic
 from picojoule.sim.report import rows_to_csv
 from picojoule.sim.specs import read_yaml_mapping
-from picojoule.studies.points import metric_words
+from picojoule.studies.points import TrainedPoints, design_of, metric_words
 from picojoule.studies.spec import StudySpec, parse_study
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ STUDY, TRIALS, PARETO, SUMMARY, FRONT = "study.yaml", "trials.csv", "pareto.csv"
 POINTS = "points.csv"
 """The trained points as they were when a study was begun."""
 _LIMIT_BYTES = 1 << 30
+_ROUNDING = 1e-9
+"""Costs of one design may differ by so much, relatively: sums depend on what is priced together."""
 _TEXT = ("state", "fidelity", "violated", "message")
 
 Columns = Mapping[str, NDArray[Any]]
@@ -118,7 +120,12 @@ def counting(columns: Columns) -> NDArray[np.bool_]:
     )
 
 
-def columns_of(spec: StudySpec, values: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]]) -> Columns:
+def columns_of(
+    spec: StudySpec,
+    values: Sequence[Mapping[str, Any]],
+    outcomes: Sequence[Mapping[str, Any]],
+    points: TrainedPoints | None = None,
+) -> Columns:
     """Return the columns of trials.csv for trials numbered from 0: their parameters, and their outcomes."""
     columns: dict[str, NDArray[Any]] = {"number": np.arange(len(values), dtype=np.int64)}
     for name in ("state", "fidelity"):
@@ -130,23 +137,25 @@ def columns_of(spec: StudySpec, values: Sequence[Mapping[str, Any]], outcomes: S
     columns["violated"] = objects([violated_text(spec, o["values"]) for o in outcomes])
     columns["on_front"] = np.zeros(len(values), dtype=np.bool_)
     columns["message"] = objects([o["message"] for o in outcomes])
-    columns["on_front"] = on_front(spec, columns)
+    columns["on_front"] = on_front(spec, columns, points)
     return columns
 
 
-def on_front(spec: StudySpec, columns: Columns) -> NDArray[np.bool_]:
-    """Return which trials nothing beats; of trials with the same parameters the first stands for all."""
+def on_front(spec: StudySpec, columns: Columns, points: TrainedPoints | None = None) -> NDArray[np.bool_]:
+    """Return which trials nothing beats; of trials with the same parameters the first stands for all.
+
+    So it does of trials that differ in arguments which mean nothing to their network, by its trained point, and cost the same.
+    """
     kept: NDArray[np.bool_] = np.zeros(len(columns["number"]), dtype=np.bool_)
     able = np.flatnonzero(counting(columns))
     if not able.size:
         return kept
-    costs = np.stack([c[able] for c in costs_of(spec, columns).T], axis=1)
-    best = able[non_dominated(costs)]
-    seen = set()
-    for index in best:
-        values = tuple(repr(columns[key][index]) for key in spec.space)
-        kept[index] = values not in seen
-        seen.add(values)
+    costs = costs_of(spec, columns)
+    seen: dict[tuple[tuple[str, str], ...], list[NDArray[np.float64]]] = {}
+    for index in able[non_dominated(np.ascontiguousarray(costs[able]))]:
+        same = seen.setdefault(design_of({key: columns[key][index] for key in spec.space}, points), [])
+        kept[index] = not any(np.allclose(costs[index], cost, rtol=_ROUNDING, atol=0) for cost in same)
+        same.append(costs[index])
     return kept
 
 

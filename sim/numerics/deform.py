@@ -38,15 +38,18 @@ def hardware_offsets(layer: Layer, offset: Tensor, how: OffsetArithmetic | None)
     stop where a tap is held.
 
     Raises:
-        InputError: if an offset is NaN or infinite: no address is made of it.
+        InputError: if an offset is NaN or infinite: integer arithmetic has no such samples.
 
     """
     a = layer.attributes
     assert isinstance(a, DeformConvAttributes)
     if not bool(torch.isfinite(offset).all()):
+        rounds = how is not None and how.rounded
+        why = (
+            "and hardware that reads whole pixels has no address for it" if rounds else "which is no place in the ifmap"
+        )
         raise InputError(
-            f"layer '{layer.name}': an offset is NaN or infinite, and hardware that reads whole pixels has no address for it; "
-            "look at what the offset convolution is given"
+            f"layer '{layer.name}': an offset is NaN or infinite, {why}; look at what the offset convolution is given"
         )
     if how is None:
         return offset

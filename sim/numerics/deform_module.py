@@ -6,7 +6,9 @@ per-pixel dilation), fixed (no offsets: d is 1); each may be rounded to whole pi
 convolution.
 """
 
-from typing import Literal
+from math import floor
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,14 +36,14 @@ class DeformConv2d(nn.Module):
         offset_groups: groups of channels with offsets of their own.
         modulated: whether samples are weighted too, by 2 * sigmoid (Zhu et al. 2019 have sigmoid; twice it starts at 1).
         form: `free`, `bound`, `square` or `fixed`.
-        bound: largest offset in pixels: free and bound ones lie in [-bound, bound], d of a square in [0, bound]. Clipping stops
-            the gradient outside, as clipping does. Required for `bound`; None: unbounded.
+        bound: largest offset in pixels: free and bound ones lie in [-bound, bound], d of a square in [0, bound]; rounded ones
+            never exceed it either. Clipping stops the gradient outside, as clipping does. Required for `bound`; None: unbounded.
         rounded: offsets (d) become whole, half to even, straight through: the gradient is that of the bilinear surface at the
             rounded place (at kinks see `deform_op`), handed on as if the offset had not been rounded.
         offset_kernel: size of the convolution that makes the offsets; 1 as in CoDeNet, 3 as often elsewhere.
 
     Raises:
-        InputError: if the arguments do not fit each other.
+        InputError: if an argument is no such number, or they do not fit each other; in use, for a map that does not fit.
 
     """
 
@@ -64,19 +66,22 @@ class DeformConv2d(nn.Module):
         offset_kernel: int = 1,
     ) -> None:
         super().__init__()
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
-        self.padding, self.dilation = _pair(padding), _pair(dilation)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.offset_groups, self.modulated, self.form = offset_groups, modulated, form
-        self.bound, self.rounded, self.offset_kernel = bound, rounded, offset_kernel
+        self.kernel_size, self.stride = _pair(kernel_size, "kernel_size", 1), _pair(stride, "stride", 1)
+        self.padding, self.dilation = _pair(padding, "padding", 0), _pair(dilation, "dilation", 1)
+        self.in_channels, self.out_channels = _count(in_channels, "in_channels"), _count(out_channels, "out_channels")
+        self.groups, self.offset_groups = _count(groups, "groups"), _count(offset_groups, "offset_groups")
+        self.offset_kernel = _count(offset_kernel, "offset_kernel")
+        self.modulated, self.form, self.bound, self.rounded = modulated, form, bound, rounded
         self._check()
         kh, kw = self.kernel_size
-        plain = nn.Conv2d(in_channels, out_channels, (kh, kw), groups=groups, bias=bias)  # for its usual initial values
+        plain = nn.Conv2d(
+            self.in_channels, self.out_channels, (kh, kw), groups=self.groups, bias=bias
+        )  # for initial values
         self.weight, self.bias = plain.weight, plain.bias
         taps, self._margin = kh * kw, self._offset_padding()
-        count = {"square": 1, "fixed": 0}.get(form, 2 * taps) * offset_groups
+        count = {"square": 1, "fixed": 0}.get(form, 2 * taps) * self.offset_groups
         self.offset_conv = self._zero_conv(count, 1.0 if form == "square" else 0.0) if count else None
-        self.mask_conv = self._zero_conv(taps * offset_groups, 0.0) if modulated else None
+        self.mask_conv = self._zero_conv(taps * self.offset_groups, 0.0) if modulated else None
         rows = (torch.arange(kh) - (kh - 1) / 2) * self.dilation[0]
         cols = (torch.arange(kw) - (kw - 1) / 2) * self.dilation[1]
         grid = torch.stack([rows.repeat_interleave(kw), cols.repeat(kh)], 1).reshape(1, 1, 2 * taps, 1, 1)
@@ -86,12 +91,6 @@ class DeformConv2d(nn.Module):
         name = "DeformConv2d"
         if self.form not in FORMS:
             raise InputError(f"{name}: unknown form '{self.form}'; choose from {', '.join(FORMS)}")
-        for what in ("in_channels", "out_channels", "groups", "offset_groups", "offset_kernel"):
-            if getattr(self, what) < 1:
-                raise InputError(f"{name}: {what} must be at least 1, got {getattr(self, what)}")
-        for what, least in (("kernel_size", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
-            if min(getattr(self, what)) < least:
-                raise InputError(f"{name}: {what} must be at least {least}, got {getattr(self, what)}")
         for what in ("groups", "offset_groups"):
             if self.in_channels % getattr(self, what):
                 raise InputError(f"{name}: {self.in_channels} channels do not divide into {what}={getattr(self, what)}")
@@ -99,10 +98,14 @@ class DeformConv2d(nn.Module):
             raise InputError(f"{name}: {self.out_channels} filters do not divide into groups={self.groups}")
         if self.form == "bound" and self.bound is None:
             raise InputError(f"{name}: form 'bound' needs bound=, the largest offset in pixels (the paper has 7)")
-        if self.bound is not None and not 0 < self.bound < float("inf"):
-            raise InputError(f"{name}: bound must be a positive number of pixels, got {self.bound}")
+        if self.bound is not None and not (_is(self.bound, Real) and 0 < self.bound < float("inf")):
+            raise InputError(f"{name}: bound must be a positive number of pixels, got {self.bound!r}")
         if self.form == "square" and (self.bound or 1) < 1:
             raise InputError(f"{name}: a square starts at d = 1, so its bound must be at least 1, got {self.bound}")
+        if self.rounded and (self.bound or 1) < 1:
+            raise InputError(
+                f"{name}: whole offsets within {self.bound} are all 0; take bound=1 or more, or form='fixed'"
+            )
         if self.form == "fixed" and (self.bound is not None or self.modulated):
             raise InputError(f"{name}: form 'fixed' has no offsets, so it takes neither bound= nor modulated=True")
         if self.form == "square" and not all(k % 2 for k in self.kernel_size):
@@ -134,7 +137,13 @@ class DeformConv2d(nn.Module):
         return F.pad(x, (z, z, y, y)) if y or z else x
 
     def offsets(self, x: Tensor) -> Tensor:
-        """Return the offsets [B, offset_groups * taps * 2, Oh, Ow] in pixels, (y, x) per tap, as they are used for x."""
+        """Return the offsets [B, offset_groups * taps * 2, Oh, Ow] in pixels, (y, x) per tap, as they are used for x.
+
+        Raises:
+            InputError: for a map that does not fit (see `forward`).
+
+        """
+        self._check_map(x)
         if self.offset_conv is None:
             size = [
                 (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -144,10 +153,11 @@ class DeformConv2d(nn.Module):
             ]
             return x.new_zeros(x.shape[0], 2 * self.kernel_size[0] * self.kernel_size[1] * self.offset_groups, *size)
         moves: Tensor = self.offset_conv(self._cut(x))
+        reach = self.bound if self.bound is None or not self.rounded else floor(self.bound)  # 1.5 would be rounded to 2
         if self.form == "square":
-            moves = moves.clamp(0.0, self.bound)
-        elif self.bound is not None:
-            moves = moves.clamp(-self.bound, self.bound)
+            moves = moves.clamp(0.0, reach)
+        elif reach is not None:
+            moves = moves.clamp(-reach, reach)
         if self.rounded:
             moves = round_straight_through(moves)
         if self.grid is not None:
@@ -155,8 +165,30 @@ class DeformConv2d(nn.Module):
             moves = ((moves - 1.0).unsqueeze(2) * self.grid).flatten(1, 2)
         return moves
 
+    def _check_map(self, x: Any) -> None:
+        """Refuse what the offset convolution would refuse in words of its own."""
+        if not isinstance(x, Tensor) or x.dim() != 4 or not x.is_floating_point():
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"DeformConv2d: its input must be a real tensor [B, C, H, W], got {got}")
+        if x.shape[1] != self.in_channels:
+            raise InputError(f"DeformConv2d: takes {self.in_channels} channels, got {x.shape[1]} in {list(x.shape)}")
+        window = [
+            d * (k - 1) + 1 - 2 * p for p, d, k in zip(self.padding, self.dilation, self.kernel_size, strict=True)
+        ]
+        if x.shape[2] < window[0] or x.shape[3] < window[1]:
+            raise InputError(
+                f"DeformConv2d: the map must be at least {max(1, window[0])} x {max(1, window[1])} for a kernel of "
+                f"{self.kernel_size} with dilation {self.dilation} and padding {self.padding}, got {list(x.shape[2:])}"
+            )
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return the deformable convolution of x [B, C, H, W]."""
+        """Return the deformable convolution of x [B, C, H, W].
+
+        Raises:
+            InputError: if x is no real tensor of four axes, has other channels, or is smaller than the window.
+
+        """
+        self._check_map(x)
         mask = None if self.mask_conv is None else 2.0 * torch.sigmoid(self.mask_conv(self._cut(x)))
         made: Tensor = deform_op.deform_conv2d(
             x, self.weight, self.offsets(x), mask, self.bias, self.stride, (*self.padding, *self.padding), self.dilation,
@@ -174,5 +206,22 @@ class DeformConv2d(nn.Module):
         )
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value is a number of a kind; a truth value is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _count(value: Any, what: str) -> int:
+    if not _is(value, Integral) or value < 1:
+        raise InputError(f"DeformConv2d: {what} must be a whole number from 1 on, got {value!r}")
+    return int(value)
+
+
+def _pair(value: Any, what: str, least: int) -> tuple[int, int]:
+    """Return (y, x) of one number or two."""
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or not all(_is(v, Integral) and v >= least for v in pair):
+        raise InputError(
+            f"DeformConv2d: {what} must be a whole number from {least} on, or two of them (y, x), got {value!r}"
+        )
+    return int(pair[0]), int(pair[1])

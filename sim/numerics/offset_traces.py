@@ -1,6 +1,6 @@
 """Records the offsets that a network really computes, for pricing on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,17 @@ def record_offsets(network: "Network | torch.nn.Module", x: Any) -> OffsetTrace:
             calibration or validation data, never test data.
 
     Raises:
-        InputError: if there is no such layer, the inputs do not fit, or an offset is NaN or infinite.
+        InputError: if there is no such layer, the inputs do not fit or are none, or an offset is NaN or infinite.
 
     """
-    given = x if isinstance(x, dict) else [_tensor(v) for v in ((x,) if isinstance(x, Tensor | np.ndarray) else x)]
+    if not isinstance(network, Network | torch.nn.Module):
+        raise InputError(f"record_offsets takes a network or a torch module, got {type(network).__name__}")
+    given = _given(x)
     if isinstance(network, torch.nn.Module):
-        network = from_module(network, given if isinstance(given, dict) else tuple(given))
-    tensors = list(inputs_of(given if isinstance(given, dict) else tuple(given)).tensors)
+        network = from_module(network, given)
+    elif isinstance(given, dict):
+        given = _in_order(network, given)
+    tensors = list(inputs_of(given).tensors)
     found: dict[str, NDArray[np.int16]] = {}
 
     def watch(layer: Layer, operands: Sequence[Tensor]) -> None:
@@ -64,5 +68,21 @@ def whole_offsets(layer: Layer, offsets: Tensor) -> NDArray[np.int16]:
     return made
 
 
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(value)
+def _given(x: Any) -> Any:
+    """Return inputs as `inputs_of` takes them, arrays as tensors; it refuses what is neither."""
+    if isinstance(x, Mapping):
+        return {name: _tensor(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return tuple(_tensor(value) for value in x)
+    return _tensor(x)
+
+
+def _in_order(network: Network, given: dict[str, Any]) -> tuple[Any, ...]:
+    names = [r.name for r in network.inputs]
+    if set(given) != set(names):
+        raise InputError(f"inputs of {network.name} are {', '.join(names)}, got {', '.join(map(str, given))}")
+    return tuple(given[name] for name in names)
+
+
+def _tensor(value: Any) -> Any:
+    return torch.as_tensor(value) if isinstance(value, np.ndarray | np.generic) else value

@@ -17,7 +17,7 @@ from picojoule.page.run_content import run_page
 from picojoule.page.words import cause, metric, percent, probability, shortened
 from picojoule.sim.errors import InputError
 from picojoule.studies.results import read_study
-from picojoule.tables import joules
+from picojoule.tables import joules, resources_text
 
 from .conftest import HOSTILE
 from .parsed import Parsed, column
@@ -304,6 +304,17 @@ def test_resources_are_counted_once_and_as_one_or_many(copied: Path) -> None:
     path.write_text(json.dumps(document))
     shown = {card.label: card for part in page_of(copied).sections[0].parts for card in getattr(part, "cards", ())}
     assert (shown["uses"].value, shown["uses"].details) == ("1 chip", ("166 crossbars, 33 imas, 1 tile",))
+
+
+def test_a_boards_resources_stand_with_their_shares(copied: Path) -> None:
+    path = copied / "report.json"
+    document = json.loads(path.read_text())
+    used = {"dsp": 360, "bram36": 151, "lut": 1, "dsp_share": 1.0, "bram36_share": 0.6991, "board": "ultra96"}
+    document["totals"]["resources"] = used
+    path.write_text(json.dumps(document))
+    shown = {card.label: card for part in page_of(copied).sections[0].parts for card in getattr(part, "cards", ())}
+    assert shown["uses"].details == ("360 DSP (100%), 151 BRAM36 (70%), 1 LUT of ultra96",)
+    assert resources_text(used) == shown["uses"].details[0]
 
 
 def test_names_in_drawings_are_no_markup(run_folder: Path, page: Parsed, copied: Path) -> None:

@@ -7,9 +7,9 @@ from torch import nn
 
 import picojoule as pj
 from picojoule.sim.attributes import DeformConvAttributes, Op
-from picojoule.sim.errors import InputError
 from picojoule.sim.numerics.deform_module import DeformConv2d
 from picojoule.sim.numerics.deform_op import deform_conv2d
+from picojoule.sim.offsets import sampling_of
 
 FORMS = [
     {"form": "free"},
@@ -67,6 +67,23 @@ def test_offsets_are_clipped_and_rounded_half_to_even():
     nn.init.constant_(module.offset_conv.weight, 1.0)
     x = torch.tensor([0.5, 1.5, 2.5, -0.5, 9.0, -9.0]).view(1, 1, 1, 6)
     assert module.offsets(x)[0, 0, 0].tolist() == [0, 2, 2, 0, 3, -3]
+
+
+@pytest.mark.parametrize(
+    ("form", "bound", "expected"),
+    [("bound", 1.5, [-1, -1, 0, 1, 1]), ("free", 2.6, [-2, -1, 0, 1, 2]), ("square", 1.7, [0, 0, 0, 1, 1])],
+)
+def test_whole_offsets_stay_within_a_fractional_bound(form, bound, expected):
+    """1.5 would be rounded to 2, farther than asked for."""
+    module = DeformConv2d(1, 1, form=form, bound=bound, rounded=True)
+    nn.init.constant_(module.offset_conv.weight, 1.0)
+    nn.init.zeros_(module.offset_conv.bias)
+    found = module.offsets(torch.tensor([-9.0, -1.2, 0.2, 1.4, 9.0]).view(1, 1, 1, 5))[0, -1, 0]
+    assert (found + (form == "square")).tolist() == expected
+    network = pj.trace(module.eval(), torch.zeros(1, 1, 4, 4))
+    (layer,) = deform_layers(network)
+    sampling = sampling_of(network, layer)
+    assert sampling.high == int(bound)
 
 
 def test_gradients_pass_through_rounding_and_stop_where_offsets_are_clipped():
@@ -231,34 +248,10 @@ def test_torchvisions_operator_is_the_same_layer():
         library._destroy()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"form": "round"}, "DeformConv2d: unknown form 'round'; choose from free, bound, square, fixed"),
-        ({"form": "bound"}, "DeformConv2d: form 'bound' needs bound=, the largest offset in pixels (the paper has 7)"),
-        ({"bound": float("nan")}, "DeformConv2d: bound must be a positive number of pixels, got nan"),
-        (
-            {"form": "square", "bound": 0.5},
-            "DeformConv2d: a square starts at d = 1, so its bound must be at least 1, got 0.5",
-        ),
-        (
-            {"form": "square", "kernel_size": 2},
-            "DeformConv2d: a square has a middle tap, so kernel_size must be odd, got (2, 2)",
-        ),
-        (
-            {"form": "fixed", "bound": 2},
-            "DeformConv2d: form 'fixed' has no offsets, so it takes neither bound= nor modulated=True",
-        ),
-        ({"groups": 3}, "DeformConv2d: 4 channels do not divide into groups=3"),
-        ({"stride": 0}, "DeformConv2d: stride must be at least 1, got (0, 0)"),
-        (
-            {"kernel_size": 2, "offset_kernel": 1},
-            "DeformConv2d: an offset convolution of 1 cannot be centered on a kernel of (2, 2); take offset_kernel=2 or odd "
-            "kernels",
-        ),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(arguments, message):
-    with pytest.raises(InputError) as error:
-        DeformConv2d(4, 4, **arguments)
-    assert str(error.value) == message
+def test_it_exports_with_an_open_batch_and_map():
+    module, x = moved(DeformConv2d(4, 4, modulated=True)), torch.randn(3, 4, 8, 9)
+    dynamic = {"x": {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}}
+    exported = torch.export.export(module, (x,), dynamic_shapes=dynamic).module()
+    for shape in ((3, 4, 8, 9), (5, 4, 6, 17)):
+        given = torch.randn(shape)
+        torch.testing.assert_close(exported(given), module(given))

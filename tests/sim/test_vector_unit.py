@@ -174,18 +174,59 @@ def test_a_view_moves_nothing_and_a_gather_reads_what_it_returns():
     assert weight_bytes(network) == 30000 * 64
 
 
-def test_the_host_by_hand():
-    attributes = at.DeformConvAttributes(stride=(1, 1), padding_begin=(1, 1), padding_end=(1, 1), dilation=(1, 1))
+def deformable(channels, filters, *, size=32, groups=1, mask=False, taps=9, **window):
+    """Return a deformable convolution, formats int8, with windows of stride 1 that keep the map's size."""
+    given = {"stride": (1, 1), "padding_begin": (1, 1), "padding_end": (1, 1), "dilation": (1, 1)} | window
+    attributes = at.DeformConvAttributes(groups=groups, has_mask=mask, **given)
     builder = NetworkBuilder("deform")
-    x = builder.input("x", TensorType(shape=(1, 64, 32, 32), batch_axis=0))
-    offset = builder.input("offset", TensorType(shape=(1, 18, 32, 32), batch_axis=0))
-    weight = parameter("w", constant_fill(1.0, (64, 64, 3, 3)))
-    (y,) = builder.add(Op.DEFORM_CONV, [x, weight, offset], attributes, name="deform")
-    network, _ = fill_formats(builder.finish([y]), *NATIVE)
-    cost = host_cost(network.layers[0], 1)
-    operations = 2 * 32 * 32 * 64 * 64 * 9
-    assert cost.seconds == pytest.approx(operations / 20e9)  # 20 int8 GOP/s, far longer than moving 0.2 MB
-    assert sum(line.pj for line in cost.energy) == pytest.approx(1.5 * operations / 20e9 * 1e12)  # 1.5 W
+    x = builder.input("x", TensorType(shape=(1, channels, size, size), batch_axis=0))
+    out = size // attributes.stride[0]
+    moving = {"offset": 2 * taps * attributes.offset_groups} | (
+        {"mask": taps * attributes.offset_groups} if mask else {}
+    )
+    moves = [builder.input(n, TensorType(shape=(1, c, out, out), batch_axis=0)) for n, c in moving.items()]
+    weight = parameter("w", constant_fill(1.0, (filters, channels // groups, 3, 3)))
+    made = builder.add(Op.DEFORM_CONV, [x, weight, *moves], attributes, name="deform")
+    return fill_formats(builder.finish(made), *NATIVE)[0].layers[0]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(("stride", "offset_groups", "groups"), [(1, 1, 1), (1, 1, 6), (2, 3, 2)])
+def test_deformable_convolutions_interpolate(mask, stride, offset_groups, groups):
+    """Four pixels a sample, of which there is one per input channel, tap and output pixel, whatever the filters are."""
+    layer = deformable(6, 12, size=10, groups=groups, mask=mask, stride=(stride, stride), offset_groups=offset_groups)
+    pixels = 3 * (10 // stride) ** 2  # of three images
+    samples, places = 6 * 9 * pixels, offset_groups * 9 * pixels
+    work = vector_work(layer, 3)
+    assert work.operations == {
+        Vo.MULTIPLY: 4 * places + (5 if mask else 4) * samples,
+        Vo.ADD: 3 * 2 * places + 3 * samples,
+        Vo.COMPARE: 2 * 2 * places,
+    }
+    filters = 12 * 6 // groups * 9
+    assert work.read_elements == 4 * samples + filters + (3 if mask else 2) * places
+    assert work.write_elements == 12 * pixels
+
+
+def test_a_deformable_layer_samples_at_the_price_of_a_grid_sample():
+    """Depthwise, so that its own multiply-accumulates are next to nothing; a grid's coordinates are scaled to pixels too."""
+    deform = host_cost(deformable(32, 32, size=40, groups=32), 1)
+    builder = NetworkBuilder("grid")
+    x = builder.input("x", TensorType(shape=(1, 32, 40, 40)))
+    grid = builder.input("grid", TensorType(shape=(1, 40 * 9, 40, 2)))
+    made = builder.add(Op.GRID_SAMPLE, [x, grid], at.GridSampleAttributes(mode="linear"), name="grid")
+    sampled = host_cost(fill_formats(builder.finish(made), *NATIVE)[0].layers[0], 1)
+    own, scaling = 2 * 32 * 9 * 1600 / 20e9, 2 * 9 * 1600 / technology("host.cortex_a53_quad.elementwise").value / 1e9
+    assert deform.seconds == pytest.approx(sampled.seconds + own - scaling)
+    assert sampled.seconds > 30 * own
+
+
+def test_the_host_by_hand():
+    cost = host_cost(deformable(64, 64), 1)
+    macs, samples, places = 32 * 32 * 64 * 64 * 9, 32 * 32 * 64 * 9, 32 * 32 * 9
+    seconds = 2 * macs / 20e9 + (7 * samples + 14 * places) / 2e9  # 20 int8 GOP/s, 2 G lane operations a second
+    assert cost.seconds == pytest.approx(seconds)  # longer than reading four bytes a sample: 2.4 MB
+    assert sum(line.pj for line in cost.energy) == pytest.approx(1.5 * seconds * 1e12)  # 1.5 W
     assert technology("host.cortex_a53_quad.power").value == 1500.0
 
 

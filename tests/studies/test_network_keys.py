@@ -12,7 +12,8 @@ import picojoule as pj
 from picojoule.searching import SearchRequest, run_search
 from picojoule.sim.errors import InfeasibleError
 from picojoule.studies.points import read_points
-from picojoule.studies.results import read_study
+from picojoule.studies.results import columns_of, failed_outcome, read_study
+from picojoule.studies.spec import read_study_file
 
 NETWORK = """
 import torch
@@ -115,6 +116,44 @@ def test_each_trial_is_a_network_on_hardware_with_its_trained_accuracy(make: Mak
     assert (best["accuracy"], best["accuracy_low"], best["accuracy_test"]) == (0.66, 0.64, 0.65)
     front = (tmp_path / f"out/front/{best['number']:05d}/report.json").read_text()
     assert "small_nets.make(variant=wide, width=8, bound=1)" in front
+
+
+def test_arguments_that_mean_nothing_to_a_network_do_not_repeat_it_on_the_front(make: Make, tmp_path: Path) -> None:
+    """A plain network has no bound (its cells are blank): bounds 1 and 2 are one design, and the first trial stands for both."""
+    study = make(sampler="grid", trials=100)
+    (tmp_path / "where/points.csv").write_text(POINTS.replace("plain,8,,0.60,0.58,0.62", "plain,8,,0.70,0.68,0.72"))
+    found = search(study, tmp_path / "out")
+    front = [row for row in found.rows() if row["on_front"]]
+    plain = [row for row in front if row["network.variant"] == "plain"]
+    assert plain and {row["network.bound"] for row in plain} == {1}
+    for row in plain:
+        twin = next(
+            other
+            for other in found.rows()
+            if other["network.bound"] == 2 and all(other[k] == row[k] for k in found.spec.space if k != "network.bound")
+        )
+        assert (twin["accuracy"], twin["latency_s"], twin["on_front"]) == (row["accuracy"], row["latency_s"], False)
+        assert twin["number"] > row["number"]
+    kept = read_study(tmp_path / "out")
+    assert [row["number"] for row in kept.front] == [row["number"] for row in found.front]
+    assert sorted(row["number"] for row in kept.front) == [row["number"] for row in front]
+
+
+@pytest.mark.parametrize(("cost", "kept"), [(1.0, [True, False, True]), (0.5, [False, True, True])])
+def test_what_costs_otherwise_is_no_repeat(make: Make, cost: float, kept: list[bool]) -> None:
+    """Of three trials two are plain with other bounds, and one is of a network whose bound counts."""
+    spec = read_study_file(make(objectives={"accuracy": "max", "latency_s": "min", "macs": "min"}))
+    points = read_points(Path(str(spec.points)), spec.varied)
+    hardware = {"hardware.rows": 4, "hardware.dataflow": "os"}
+    chosen = [("plain", 1, 1.0, 2.0), ("plain", 2, cost, 2.0), ("wide", 2, 9.0, 1.0)]
+    values = [{"network.variant": v, "network.width": 4, "network.bound": b} | hardware for v, b, _, _ in chosen]
+    outcomes = [
+        failed_outcome("price", "")
+        | {"state": "complete", "values": {"accuracy": 0.5, "latency_s": latency, "macs": macs}}
+        for _, _, latency, macs in chosen
+    ]
+    assert columns_of(spec, values, outcomes, points)["on_front"].tolist() == kept
+    assert columns_of(spec, values, outcomes)["on_front"].tolist() == [cost == 1.0, True, True]
 
 
 def test_a_network_is_traced_once(make: Make) -> None:
@@ -285,7 +324,6 @@ def test_networks_without_a_point_are_told_at_once(make: Make, tmp_path: Path) -
 def test_the_documented_study_fits_its_network_and_hardware() -> None:
     from picojoule.models.centre_net import VARIANTS
     from picojoule.studies.space import check_space
-    from picojoule.studies.spec import read_study_file
 
     docs = Path(__file__).parents[2] / "docs"
     spec = read_study_file(docs / "study-deform.yaml")
@@ -320,6 +358,8 @@ HEAD = "network.variant,network.width,accuracy\n"
         ),
         ("network.variant,network.width,accuracy,accuracy_low,accuracy_high\na,1,.5,.6,.4\n", "'accuracy_low' 0.6 is above"),
         ("network.variant,network.width,weight_bits,network.weight_bits,accuracy\na,1,4,4,.5\n", "stands there twice"),
+        ("network.variant,network.width,accuracy,accuracy\na,1,.5,.6\n", "column 'accuracy' stands there twice; leave one out"),
+        ("network.variant,network.width,accuracy,seeds, seeds\na,1,.5,6,5\n", "column 'seeds' stands there twice; leave one"),
     ],
 )  # fmt: skip
 def test_bad_points(text: str, message: str, tmp_path: Path) -> None:
