@@ -240,8 +240,8 @@ ENTRIES = (
         min_size=8,
         max_size=2048,
         size_step=4,
-        source="our own small detector of center points (after CenterNet, Zhou et al. 2019) for scenes of Fashion-MNIST items, with "
-        "an ordinary or deformable operator to choose (network.variant, width, bound); counts measured",
+        source="our own small detector of center points (after CenterNet, Zhou et al. 2019) for scenes of Fashion-MNIST "
+        "items, with an ordinary or deformable operator to choose (network.variant, width, bound); counts measured",
     ),
     Entry(
         name="codenet-a",

@@ -24,7 +24,15 @@ from picojoule.sim.errors import InputError, unknown_choice
 from picojoule.sim.numerics.deform_module import DeformConv2d
 
 Variant = Literal[
-    "conv3", "depthwise", "conv5", "deform_free", "deform_bound", "deform_square", "square_round", "square_round_w4a8"
+    "conv3",
+    "depthwise",
+    "conv5",
+    "deform_free",
+    "deform_bound",
+    "deform_square",
+    "square_round",
+    "depthwise_w4a8",
+    "square_round_w4a8",
 ]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SAMPLING_VARIANTS = frozenset(v for v in VARIANTS if v.startswith(("deform", "square")))
@@ -38,6 +46,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "deform_bound": "deformable, bound",
         "deform_square": "deformable, square",
         "square_round": "square + round",
+        "depthwise_w4a8": "depthwise 3x3, W4A8",
         "square_round_w4a8": "square + round, W4A8",
     }
 )
@@ -79,7 +88,7 @@ def build(variant: str = "depthwise", *, width: float = 1.0, bound: float = BOUN
     """Return the detector for scenes, untrained, in evaluation mode.
 
     Args:
-        variant: one of `VARIANTS`; `square_round_w4a8` has the modules of `square_round`: its bits come from training.
+        variant: one of `VARIANTS`; one ending in `_w4a8` has the modules of the form before it: its bits come from training.
         width: factor on all channels; the result is rounded to at least 8 and a multiple of 8.
         bound: N, the largest displacement of a sampling point from its pixel in rows or columns of cells, as the engine's
             line buffer of 2N + 1 rows holds it: offsets lie within N - 1 (a tap is 1 away by itself), d of a square within
@@ -169,7 +178,7 @@ def _separable(channels: int, out: int, *, kernel: int = 3, stride: int = 1) -> 
 def _slot(variant: Variant, channels: int, bound: float) -> nn.Sequential:
     if variant == "conv3":
         return _conv(channels, channels, 3)
-    if variant in ("depthwise", "conv5"):
+    if variant in ("depthwise", "depthwise_w4a8", "conv5"):
         return _separable(channels, channels, kernel=5 if variant == "conv5" else 3)
     form: Literal["free", "bound", "square"] = (
         "free" if variant == "deform_free" else "bound" if variant == "deform_bound" else "square"

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from picojoule.models import (
-    centre_net,
     catalog,
+    centre_net,
     classic,
     codenet,
     convnext,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from picojoule.sim.errors import InputError
 
-THRESHOLDS = tuple(0.5 + 0.05 * k for k in range(10))
-"""The overlaps over which AP is averaged; the first is that of AP50."""
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""The overlaps over which AP is averaged, rounded as COCO's own are; the first is that of AP50."""
 EVERY_SIZE = (0.0, 1e10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _EPSILON = float(np.spacing(1))

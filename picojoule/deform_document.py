@@ -37,9 +37,10 @@ def with_sections(text: str) -> str:
     """
     for name, write in sections().items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, found = marked.subn(lambda m, made=write(): f"{m[1]}{made}\n{m[2]}", text)  # type: ignore[misc]
-        if found != 1:
-            raise InputError(f"expected one part '{name}' between its markers, found {found}")
+        parts = marked.split(text)  # before, opening marker, closing marker, after
+        if len(parts) != 4:
+            raise InputError(f"expected one part '{name}' between its markers, found {len(parts) // 3}")
+        text = "".join([*parts[:2], write(), "\n", *parts[2:]])
     return text
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from picojoule.deform_study import Point, load_point
+from picojoule.deform_points import Point
+from picojoule.deform_study import load_point
 from picojoule.models.centre_net import BOUNDED_VARIANTS, SAMPLING_VARIANTS
 from picojoule.models.scenes import make_scenes
 from picojoule.sim.attributes import DeformConvAttributes
+from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Layer, Network
 from picojoule.sim.offset_traces import OffsetTrace
@@ -31,13 +33,17 @@ Row = dict[str, Any]
 HARDWARE = "ultra96-codenet"
 TRACED_SCENES = 16
 _VAL_SEED = 1
+CLIP_SCENES = 100
 _CACHES = {"1m": 1024, "map": 16}  # KiB; a map of 16 x 16 x 64 bytes has 16 KiB
 
 
 def price_points(out: Path, points: Iterable[Point], *, hardware: str = HARDWARE) -> dict[Point, Row]:
-    """Return latency_ms, accelerator_ms, host_ms, energy_uj and, for sampling variants, hit rates of each trained point.
+    """Return latency_ms, accelerator_ms and host_ms of each trained point.
 
-    Offset traces are written to `out`/offsets/NAME.npz. An engine's line buffer is 2N + 1 rows for the point's own N.
+    Sampling variants have more: random_latency_ms (with random offsets), hit_rate_1m and hit_rate_map with real offsets and the
+    same with random_ before them, mean_abs_offset in cells, share_moved (offsets that are not 0 when rounded); bounded ones also
+    clipped_share. Their offset traces are written to `out`/offsets/NAME.npz. The engine is the preset, with a line buffer for
+    N = 7 whatever the point's N.
 
     Raises:
         InputError: if a point was not trained.
@@ -67,7 +73,44 @@ def _price(out: Path, point: Point, images: Any, hardware: str) -> Row:
         costs[f"hit_rate_{name}"] = hit_rate(network, trace, hardware, kib)
         costs[f"random_hit_rate_{name}"] = hit_rate(network, drawn, hardware, kib)
     moves = np.concatenate([o.ravel() for o in trace.offsets.values()])
-    return costs | {"mean_abs_offset": float(np.abs(moves).mean()), "share_moved": float((moves != 0).mean())}
+    costs |= {"mean_abs_offset": float(np.abs(moves).mean()), "share_moved": float((moves != 0).mean())}
+    return costs | ({"clipped_share": clipped_share(out, point)} if point.variant in BOUNDED_VARIANTS else {})
+
+
+def clipped_share(out: Path, point: Point) -> float:
+    """Return the share of computed offsets (d of a square) that a bounded variant's clip changes, over 100 validation scenes.
+
+    Offsets are looked at as the network computes them, before clip and rounding, in floating point.
+
+    Raises:
+        InputError: if the point was not trained, or its variant has no bound.
+
+    """
+    import torch
+
+    from picojoule.sim.numerics.deform_module import DeformConv2d
+
+    if point.variant not in BOUNDED_VARIANTS:
+        raise InputError(
+            f"{point.name}: has no bound, so nothing is clipped; ask for one of {sorted(BOUNDED_VARIANTS)}"
+        )
+    model, _ = load_point(out, point)
+    counts: list[tuple[int, int]] = []
+
+    def watch(limits: tuple[float, float]) -> Any:
+        def hook(_: Any, args: Any, found: torch.Tensor) -> None:
+            counts.append((int(((found < limits[0]) | (found > limits[1])).sum()), found.numel()))
+
+        return hook
+
+    for module in model.modules():
+        if isinstance(module, DeformConv2d):
+            assert module.offset_conv is not None and module.bound is not None
+            low = 0.0 if module.form == "square" else -module.bound
+            module.offset_conv.register_forward_hook(watch((low, module.bound)))
+    with torch.no_grad():
+        model(torch.tensor(make_scenes("val", CLIP_SCENES, seed=_VAL_SEED).images))
+    return sum(cut for cut, _ in counts) / sum(total for _, total in counts)
 
 
 def _costs(accelerator: "Accelerator", network: Network, trace: OffsetTrace | None) -> Row:

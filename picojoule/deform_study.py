@@ -2,18 +2,19 @@
 
 A point (variant, width, bound, seed) is trained in a process with one thread and leaves two files, written whole or not at
 all: `points/NAME.safetensors` (weights) and then `points/NAME.json` (what it reached). A point whose JSON is there is done. The
-folder remembers its settings and refuses others. A quantised point starts from the weights of its floating-point one.
+folder remembers its settings and refuses others, also those of a point copied into it. A quantised point starts from the
+weights of its floating-point one.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from picojoule.deform_points import Point
 from picojoule.sim.errors import InputError
 from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
@@ -25,51 +26,13 @@ if TYPE_CHECKING:
     from picojoule.compress.plan import LayerPlan
     from picojoule.deform_training import TrainingSettings
 
-QUANTIZED, BASE = "square_round_w4a8", "square_round"
-MAIN_WIDTH, MAIN_BOUND = 1.0, 7.0
-GRID_WIDTHS, GRID_BOUNDS, GRID_SEEDS = (0.5, 1.0), (3.0, 7.0), 2
 ROUNDED_BITS = (8, 4)
 """Weight bits at which floating-point networks are measured as they are, without fine-tuning; activations have 8."""
 _CALIBRATION = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Point:
-    """One training: what is trained, and its seed (of weights, scenes and order). `bound` counts for bounded variants only."""
-
-    variant: str
-    width: float = MAIN_WIDTH
-    bound: float = MAIN_BOUND
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """The point's name in file names."""
-        return f"{self.variant}-w{self.width:g}-n{self.bound:g}-s{self.seed}"
-
-
 Task = tuple[str, dict[str, Any], str, tuple[Point, ...]]
 """What a worker is sent: the folder, the settings, their digest, and points to do one after the other."""
-
-
-def main_points(seeds: int) -> list[Point]:
-    """Return every variant at full width and the published bound, seed after seed."""
-    from picojoule.models.centre_net import VARIANTS
-
-    return [Point(variant=variant, seed=seed) for seed in range(seeds) for variant in VARIANTS]
-
-
-def grid_points(seeds: int = GRID_SEEDS) -> list[Point]:
-    """Return variant x width x bound for a co-design search; a variant without a bound comes once for both."""
-    from picojoule.models.centre_net import BOUNDED_VARIANTS, VARIANTS
-
-    return [
-        Point(variant=variant, width=width, bound=bound, seed=seed)
-        for seed in range(seeds)
-        for width in GRID_WIDTHS
-        for variant in VARIANTS
-        for bound in (GRID_BOUNDS if variant in BOUNDED_VARIANTS else (MAIN_BOUND,))
-    ]
 
 
 def open_folder(out: Path, settings: "TrainingSettings") -> str:
@@ -98,8 +61,16 @@ def open_folder(out: Path, settings: "TrainingSettings") -> str:
 def run_points(
     out: Path, settings: "TrainingSettings", points: Sequence[Point], *, jobs: int, tell: Callable[[str], None]
 ) -> list[str]:
-    """Train what is not done yet, in `jobs` processes; returns the problems, one sentence a point that failed."""
-    chains = [c for c in _chains(points) if any(not (out / "points" / f"{p.name}.json").exists() for p in c)]
+    """Train what is not done yet, in `jobs` processes; returns the problems, one sentence a point that failed.
+
+    Raises:
+        InputError: if the folder, or a point in it, is of other settings.
+
+    """
+    open_folder(out, settings)
+    every = list(_chains(points))
+    done = results_of(out, [p for chain in every for p in chain])
+    chains = [chain for chain in every if any(p not in done for p in chain)]
     return _run(_run_chain, out, settings, chains, jobs=jobs, tell=tell)
 
 
@@ -107,8 +78,9 @@ def round_points(
     out: Path, settings: "TrainingSettings", points: Iterable[Point], *, jobs: int, tell: Callable[[str], None]
 ) -> list[str]:
     """Measure trained floating-point networks in integers (`points/NAME.rounded.json`); returns problems as `run_points`."""
-    trained = [p for p in results_of(out, points) if p.variant != QUANTIZED]
-    left = [(p,) for p in trained if not (out / "points" / f"{p.name}.rounded.json").exists()]
+    trained = [p for p in results_of(out, points) if p.base is None]
+    done = rounded_of(out, trained)
+    left = [(p,) for p in trained if p not in done]
     return _run(_round_chain, out, settings, left, jobs=jobs, tell=tell)
 
 
@@ -142,12 +114,10 @@ def _run(
 def _chains(points: Iterable[Point]) -> Iterator[tuple[Point, ...]]:
     """Yield points to train one after the other: a quantised one behind the one that it starts from."""
     wanted = dict.fromkeys(points)
-    bases = {
-        Point(variant=BASE, width=p.width, bound=p.bound, seed=p.seed): p for p in wanted if p.variant == QUANTIZED
-    }
-    for point in dict.fromkeys([*wanted, *bases]):
-        if point.variant != QUANTIZED:
-            yield (point, bases[point]) if point in bases else (point,)
+    quantized = {p.base: p for p in wanted if p.base is not None}
+    for point in dict.fromkeys([*wanted, *quantized]):
+        if point.base is None:
+            yield (point, quantized[point]) if point in quantized else (point,)
 
 
 def _run_chain(task: Task) -> str:
@@ -194,12 +164,10 @@ def train_point(out: Path, settings: "TrainingSettings", point: Point, digest: s
     from picojoule import deform_quantized, deform_training
 
     start, weights = time.process_time(), out / "points" / f"{point.name}.safetensors"
-    model = load_point(out, Point(variant=BASE, width=point.width, bound=point.bound, seed=point.seed))[0] if (
-        point.variant == QUANTIZED
-    ) else fresh(point)  # fmt: skip
+    model = load_point(out, point.base)[0] if point.base is not None else fresh(point)
     run: Any = model
     plans: dict[str, LayerPlan] = {}
-    if point.variant == QUANTIZED:
+    if point.base is not None:
         quantized = deform_quantized.quantize(model, settings, seed=point.seed)
         model, fitted, plans = quantized.model, quantized.fitted, dict(quantized.plans)
         images = deform_training.training_scenes(settings.train_scenes, point.seed).images[:_CALIBRATION]
@@ -241,14 +209,19 @@ def load_point(out: Path, point: Point) -> "tuple[nn.Module, dict[str, LayerPlan
     model = fresh(point)
     load_weights(model, out / "points" / f"{point.name}.safetensors")
     plans = {}
-    if point.variant == QUANTIZED:
+    if point.base is not None:
         found = _read_json(out / "points" / f"{point.name}.json")
         plans = {path: LayerPlan.model_validate(plan) for path, plan in found["plan"].items()}
     return model.eval(), plans
 
 
 def results_of(out: Path, points: Iterable[Point]) -> dict[Point, dict[str, Any]]:
-    """Return the JSON of every point that is done."""
+    """Return the JSON of every point that is done.
+
+    Raises:
+        InputError: if one cannot be read, or was made with other settings than the folder's.
+
+    """
     return _read_points(out, points, "json")
 
 
@@ -259,7 +232,15 @@ def rounded_of(out: Path, points: Iterable[Point]) -> dict[Point, dict[str, Any]
 
 def _read_points(out: Path, points: Iterable[Point], ending: str) -> dict[Point, dict[str, Any]]:
     files = {p: out / "points" / f"{p.name}.{ending}" for p in dict.fromkeys(points)}
-    return {p: _read_json(file) for p, file in files.items() if file.exists()}
+    found = {p: _read_json(file) for p, file in files.items() if file.exists()}
+    here = _read_json(out / "settings.json").get("digest") if found else ""
+    for point, values in found.items():
+        if values.get("settings") != here:
+            raise InputError(
+                f"{files[point]}: was made with other settings ({values.get('settings')}) than this folder's ({here}, "
+                "settings.json); delete it, and it is made again"
+            )
+    return found
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rewrite what is generated in the documentation: the support matrix in README.md, docs/operators.md, tables of docs/deformable.md.
+"""Rewrite what is generated in the documentation: README.md's support matrix, docs/operators.md, tables of docs/deformable.md.
 
 Run it after adding an operator, a handler or an accelerator: `scripts/make_docs.py`. A test fails while they are stale.
 """

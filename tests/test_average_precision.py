@@ -6,6 +6,8 @@ import io
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from picojoule.average_precision import Detections, average_precision, by_size, overlaps
 from picojoule.sim.errors import InputError
@@ -32,8 +34,6 @@ def random_case(rng, images=12, classes=3, side=40.0):
 
 def coco(found, boxes, labels, areas, most=100):
     """(AP, AP50) of pycocotools."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
     def rectangle(box):
         x0, y0, x1, y1 = (float(v) for v in box)
@@ -74,7 +74,6 @@ def coco(found, boxes, labels, areas, most=100):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_equals_pycocotools(seed):
-    pytest.importorskip("pycocotools")
     rng = np.random.default_rng(seed)
     case = random_case(rng)
     areas = [(0.0, 1e10), (0.0, 200.0), (200.0, 600.0), (600.0, 1e10)][seed % 4]
@@ -84,6 +83,35 @@ def test_equals_pycocotools(seed):
     assert (ours.ap is None) == (theirs[0] is None)
     if ours.ap is not None:
         assert_allclose([ours.ap, ours.ap50], theirs, atol=1e-6)
+
+
+def whole(boxes):
+    """Boxes on whole pixels, no side empty."""
+    made = np.rint(boxes)
+    made[..., 2:] = np.maximum(made[..., 2:], made[..., :2] + 1)
+    return made.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_equals_pycocotools_on_whole_pixels(seed):
+    """Whole boxes overlap in simple fractions, many of them exactly a threshold."""
+    found, boxes, labels = random_case(np.random.default_rng(100 + seed), images=40, side=12.0)
+    found = Detections(boxes=whole(found.boxes), scores=found.scores, labels=found.labels)
+    ours = average_precision(found, whole(boxes), labels)
+    assert_allclose([ours.ap, ours.ap50], coco(found, whole(boxes), labels, (0.0, 1e10)), atol=1e-9)
+
+
+@pytest.mark.parametrize("twentieths", range(10, 20))
+def test_an_overlap_of_exactly_a_threshold_hits_as_in_pycocotools(twentieths):
+    """A box of 20 x 20 pixels and one of `twentieths` of its rows."""
+    boxes, labels = np.array([[[0, 0, 20, 20]]], dtype=np.float32), np.array([[0]])
+    found = Detections(
+        boxes=np.array([[[0, 0, 20, twentieths]]], dtype=np.float32),
+        scores=np.ones((1, 1), dtype=np.float32),
+        labels=labels,
+    )
+    ours = average_precision(found, boxes, labels)
+    assert_allclose([ours.ap, ours.ap50], coco(found, boxes, labels, (0.0, 1e10)), atol=1e-9)
 
 
 def test_true_boxes_as_detections_are_perfect():

@@ -444,8 +444,8 @@ def test_bad_setting(text: str, refused: Callable[..., str], topology: Path) -> 
 
 ZOO = (
     "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, dscnn-fashion-deform, resnet20, vgg11-cifar, "
-    "mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, convnext-tiny, vit-tiny, unet, yolov3-tiny, centre-net, "
-    "codenet-a, codenet-b, codenet-c, codenet-d, codenet-e, pointnet, "
+    "mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, "
+    "convnext-tiny, vit-tiny, unet, yolov3-tiny, centre-net, codenet-a, codenet-b, codenet-c, codenet-d, codenet-e, pointnet, "
     "lstm-tagger, bert-base, gpt2, llama-7b), file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
 )
 WORDS = {

@@ -71,6 +71,13 @@ def test_only_deformable_variants_hold_deformable_layers():
     assert held == SAMPLING_VARIANTS
 
 
+def test_fine_tuned_variants_have_the_modules_of_the_form_before():
+    for variant in VARIANTS:
+        if variant.endswith("_w4a8"):
+            mine, base = (build(v, width=0.5).state_dict() for v in (variant, variant.removesuffix("_w4a8")))
+            assert all(torch.equal(base[name], value) for name, value in mine.items()) and mine.keys() == base.keys()
+
+
 def test_named_forms_build_the_same_network():
     module, inputs = detector(variant="conv5", width=0.5, seed=4)
     assert torch.equal(module(*inputs)[0], build("conv5", width=0.5, seed=4)(*inputs)[0])
