@@ -31,12 +31,19 @@ Variant = Literal[
     "deform_bound",
     "deform_square",
     "square_round",
+    "conv3_w4a8",
     "depthwise_w4a8",
+    "conv5_w4a8",
+    "deform_bound_w4a8",
+    "deform_square_w4a8",
     "square_round_w4a8",
 ]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SAMPLING_VARIANTS = frozenset(v for v in VARIANTS if v.startswith(("deform", "square")))
 BOUNDED_VARIANTS = SAMPLING_VARIANTS - {"deform_free"}
+FINE_TUNED = "_w4a8"
+"""Ending of variants that are fine-tuned at 4-bit weights and 8-bit activations, their offsets rounded (as CoDeNet does, whose
+rounding is a part of quantisation); `square_round` is rounded from the first step on."""
 WORDS: Mapping[str, str] = MappingProxyType(
     {
         "conv3": "ordinary 3x3",
@@ -46,7 +53,11 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "deform_bound": "deformable, bound",
         "deform_square": "deformable, square",
         "square_round": "square + round",
+        "conv3_w4a8": "ordinary 3x3, W4A8",
         "depthwise_w4a8": "depthwise 3x3, W4A8",
+        "conv5_w4a8": "depthwise 5x5, W4A8",
+        "deform_bound_w4a8": "bound, rounded in W4A8",
+        "deform_square_w4a8": "square, rounded in W4A8",
         "square_round_w4a8": "square + round, W4A8",
     }
 )
@@ -88,7 +99,8 @@ def build(variant: str = "depthwise", *, width: float = 1.0, bound: float = BOUN
     """Return the detector for scenes, untrained, in evaluation mode.
 
     Args:
-        variant: one of `VARIANTS`; one ending in `_w4a8` has the modules of the form before it: its bits come from training.
+        variant: one of `VARIANTS`; one ending in `_w4a8` has the modules of the form before it, its offsets rounded; its bits
+            come from training.
         width: factor on all channels; the result is rounded to at least 8 and a multiple of 8.
         bound: N, the largest displacement of a sampling point from its pixel in rows or columns of cells, as the engine's
             line buffer of 2N + 1 rows holds it: offsets lie within N - 1 (a tap is 1 away by itself), d of a square within
@@ -176,12 +188,13 @@ def _separable(channels: int, out: int, *, kernel: int = 3, stride: int = 1) -> 
 
 
 def _slot(variant: Variant, channels: int, bound: float) -> nn.Sequential:
-    if variant == "conv3":
+    base = variant.removesuffix(FINE_TUNED)
+    if base == "conv3":
         return _conv(channels, channels, 3)
-    if variant in ("depthwise", "depthwise_w4a8", "conv5"):
-        return _separable(channels, channels, kernel=5 if variant == "conv5" else 3)
+    if base in ("depthwise", "conv5"):
+        return _separable(channels, channels, kernel=5 if base == "conv5" else 3)
     form: Literal["free", "bound", "square"] = (
-        "free" if variant == "deform_free" else "bound" if variant == "deform_bound" else "square"
+        "free" if base == "deform_free" else "bound" if base == "deform_bound" else "square"
     )
     deform = DeformConv2d(
         channels,
@@ -190,7 +203,7 @@ def _slot(variant: Variant, channels: int, bound: float) -> nn.Sequential:
         bias=False,
         form=form,
         bound={"free": None, "bound": bound - 1, "square": bound}[form],
-        rounded=variant.startswith("square_round"),
+        rounded=base == "square_round" or variant.endswith(FINE_TUNED),
         offset_kernel=1,
     )
     return _pointwise_after(deform, channels, channels)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-QUANTIZED: Mapping[str, str] = MappingProxyType({"depthwise_w4a8": "depthwise", "square_round_w4a8": "square_round"})
+QUANTIZED: Mapping[str, str] = MappingProxyType(
+    {f"{base}_w4a8": base for base in ("conv3", "depthwise", "conv5", "deform_bound", "deform_square", "square_round")}
+)
 """Variants fine-tuned at 4-bit weights and 8-bit activations, and the floating-point one that each starts from."""
 MAIN_WIDTH, MAIN_BOUND = 1.0, 7.0
 GRID_WIDTHS, GRID_BOUNDS, GRID_SEEDS = (0.5, 1.0), (3.0, 7.0), 2

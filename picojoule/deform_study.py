@@ -162,9 +162,12 @@ def train_point(out: Path, settings: "TrainingSettings", point: Point, digest: s
     from safetensors.torch import save
 
     from picojoule import deform_quantized, deform_training
+    from picojoule.networks import load_weights
 
     start, weights = time.process_time(), out / "points" / f"{point.name}.safetensors"
-    model = load_point(out, point.base)[0] if point.base is not None else fresh(point)
+    model = fresh(point)
+    if point.base is not None:
+        load_weights(model, out / "points" / f"{point.base.name}.safetensors")
     run: Any = model
     plans: dict[str, LayerPlan] = {}
     if point.base is not None:

@@ -169,7 +169,7 @@ def test_points_with_bits_can_be_searched(tmp_path):
 
 def rows_for_figure():
     results = {p: f for v in VARIANTS for p, f in fakes(**{v: (0.6, 0.62)}).items()}
-    latency = {"conv3": 3.0, "depthwise": 1.0, "depthwise_w4a8": 1.0, "deform_free": 2.0}
+    latency = {"conv3": 3.0, "conv3_w4a8": 3.0, "depthwise": 1.0, "depthwise_w4a8": 1.0, "deform_free": 2.0}
     prices = {p: {"latency_ms": latency.get(p.variant, 1.5), "accelerator_ms": 1.0} for p in results}
     low = {"conv3": 0.59, "deform_free": 0.4}
     rounded = {
@@ -183,11 +183,11 @@ def test_only_what_the_engine_computes_stands_on_the_front():
     rows = rows_for_figure()
     assert [m.main["variant"] for m in deform_figure.front(rows)] == ["depthwise_w4a8"]
     for r in rows:
-        if r["variant"] == "conv3":
+        if r["variant"] == "conv3_w4a8":
             r["w4a8_ap50"] = 0.7
         if r["variant"] == "deform_free":
             r["float_ap50"] = 0.99
-    assert [m.main["variant"] for m in deform_figure.front(rows)] == ["depthwise_w4a8", "conv3"]
+    assert [m.main["variant"] for m in deform_figure.front(rows)] == ["depthwise_w4a8", "conv3_w4a8"]
 
 
 def test_figure_shows_both_accuracies_of_every_form_and_the_front():

@@ -42,17 +42,17 @@ def test_points_are_paired_and_the_grid_has_bounds_only_where_they_matter():
     main = deform_points.main_points(5)
     assert len(main) == len(set(main)) == 5 * len(VARIANTS)
     grid = deform_points.grid_points()
-    assert len(grid) == len(set(grid)) == 2 * 2 * (5 + 4 * 2)
+    assert len(grid) == len(set(grid)) == 2 * 2 * (7 + 6 * 2)
     assert {p.bound for p in grid if p.variant == "deform_free"} == {7.0}
     assert {p.bound for p in grid if p.variant == "square_round"} == {3.0, 7.0}
     near = deform_points.near_points(5)
     assert {(p.variant, p.bound, p.width) for p in near} == {(v, 3.0, 1.0) for v in BOUNDED_VARIANTS}
-    assert len(near) == len(set(near)) == 5 * 4
+    assert len(near) == len(set(near)) == 5 * 6
 
 
 def test_a_fine_tuned_form_can_be_compared_with_a_fine_tuned_depthwise_one():
     assert {v: v.removesuffix("_w4a8") for v in VARIANTS if v.endswith("_w4a8")} == QUANTIZED
-    assert {"depthwise", "square_round"} == set(QUANTIZED.values())
+    assert {v for v in VARIANTS if v not in QUANTIZED} - set(QUANTIZED.values()) == {"deform_free"}
     assert Point(variant=TUNED, seed=3, bound=3.0).base == Point(variant="square_round", seed=3, bound=3.0)
     assert Point(variant="depthwise").base is None
 
@@ -62,7 +62,7 @@ def test_quantised_points_come_behind_their_base_which_is_added_where_it_is_miss
     assert alone == [(Point(variant="square_round", seed=3), Point(variant=TUNED, seed=3))]
     chains = list(deform_study._chains(deform_points.main_points(2)))
     assert sorted(p for c in chains for p in c) == sorted(deform_points.main_points(2))
-    assert [len(c) for c in chains].count(2) == 2 * 2
+    assert [len(c) for c in chains].count(2) == 2 * len(QUANTIZED)
     assert all(b.base == a for a, b in (c for c in chains if len(c) == 2))
 
 
