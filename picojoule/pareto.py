@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from picojoule.comparison import INCOMPLETE
-from picojoule.figures_axes import shown_as
+from picojoule.figures_axes import scale_axis, shown_as
 from picojoule.fronts import non_dominated
 from picojoule.pareto_sources import gather, is_study, open_study
 from picojoule.sim.errors import InputError
@@ -179,6 +179,7 @@ def plot_front(
         axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
+    scale_axis(axes, "x", np.array([p[x] * factor for p in points]))  # beyond a decade, fewer numbers
     axes.tick_params(axis="x", which="both", labelsize="small")
     axes.set_xlabel(label)
     splits = {str(p["split"]) for p in points if p.get("split")}
