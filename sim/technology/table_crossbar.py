@@ -118,4 +118,24 @@ CROSSBAR_CONSTANTS: tuple[Constant, ...] = (
         node_nm=_NODE_NM,
         low=100.0,
     ),
+    estimated(
+        "isaac.idle.share",
+        0.1,
+        "1",
+        ConstantClass.STATIC,
+        "estimate: the share of its busy power that a clocked part draws while idle (clock, bias and reference currents); "
+        "low: leakage alone (12.6 mW/mm2 of a tile of 329.8 mW); high: nothing is gated",
+        low=0.014,
+        high=1.0,
+    ),
+    estimated(
+        "reram.write.pulse",
+        20.0,
+        "pJ",
+        _EVENT,
+        "derived: (2 V)^2 / 10 kohm for 50 ns (set pulse of the CiMLoop NeuroSim cell, resistance of MNSIM's default cell); "
+        "low: CiMLoop's Wan 2022 cell, 1.75 V at 250 kohm; high: CiMLoop's ISAAC cell, 2 V at 1.333 kohm for 40 ns",
+        low=0.6,
+        high=120.0,
+    ),
 )
