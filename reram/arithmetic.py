@@ -1,22 +1,25 @@
 """Products as a bit-sliced crossbar computes them: exact where no conversion loses anything, streamed where one does.
 
 A bitline whose largest possible sum passes its ADC unchanged needs no simulation: its slices are added back into one
-matrix of plain numbers, and one matrix product covers all of them. Only the other bitlines go through `streaming`.
+matrix of plain numbers, and one matrix product covers all of them. Only the other bitlines are streamed: in bits
+(`bit_streaming`) where sums are whole and planes few, else as products of every pulse (`streaming`).
 
 Rules (those of the CrossSim 3.2 cases in the tests): a reduction longer than a tile is cut into the fewest tiles, as
 equal as possible, larger ones first, and a tile likewise into groups of `rows_active`; one conversion per group, slice
-and input step; clip, then round half to even; everything after the ADC is exact. Left out: noise, variation and drift
-of cells.
+and input step; clip, then round half to even; everything after the ADC is exact. With a `device`, `analog` takes
+over.
 
 Letters: P = plane (a slice, or one polarity of it), O = output, I = input, R = wordline of a group, B = batch.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from picojoule.reram.bit_streaming import BitStream, build_bit_stream, octets
+from picojoule.reram.converter import NO_CONVERTER, Adc
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.encoding import encode_tile, split_evenly
 from picojoule.reram.streaming import (
@@ -28,8 +31,11 @@ from picojoule.reram.streaming import (
     leak_ratio,
     sum_extremes,
 )
-from picojoule.reram.wires import bitline_current_per_volt
+from picojoule.reram.wires import solve_bitlines
 from picojoule.sim.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from picojoule.reram.analog import AnalogCrossbar
 
 _FLOAT64_WHOLE = 1 << 53  # whole numbers up to here are exact in float64 (53-bit significand, IEEE 754)
 _BLOCK_BYTES = 16 << 20  # inputs or outputs of one block of the plain product
@@ -56,13 +62,15 @@ class ProgrammedCrossbar:
     lossless_share: float
     """Share of (bitline, row group) pairs whose conversions can lose nothing, and so are not streamed."""
     plain: NDArray[Any]
-    """[out, in]: what those bitlines and the digital corrections compute together."""
+    """[out, rows]: what those bitlines and the digital corrections compute together."""
+    plain_rows: NDArray[np.int64] | None
+    """Rows of the inputs that `plain` takes; None is all."""
     plain_is_whole: bool
     plain_reach: dict[int, float]
-    """Largest sum |plain| of an output within a piece, when the inputs are cut into so many pieces."""
+    """Largest sum |plain| of an output within a piece, when its rows are cut into so many pieces."""
     constant: NDArray[np.float64]
     """[out]: zero points of the streamed bitlines' codes."""
-    streams: tuple[Stream, ...]
+    streams: tuple[Stream | BitStream, ...]
 
     def matmul(self, inputs: ArrayLike) -> NDArray[np.float64]:
         """Return the crossbar's product with `inputs` [in, batch] (whole numbers): float64 [out, batch]."""
@@ -74,13 +82,18 @@ class ProgrammedCrossbar:
         y_OB = self._plain_product(x_IB, peak)
         if self.constant.any():
             y_OB += self.constant[:, None]
+        if any(isinstance(stream, BitStream) for stream in self.streams):
+            x_SNIB = octets(x_IB, spec)
         for stream in self.streams:
-            add_stream(y_OB, stream, x_IB, spec)
+            if isinstance(stream, BitStream):
+                stream.add(y_OB, x_SNIB, spec)
+            else:
+                add_stream(y_OB, stream, x_IB, spec)
         return y_OB
 
     def _plain_product(self, x_IB: NDArray[Any], peak: int) -> NDArray[np.float64]:
         """Return `plain_OI @ x_IB`; a whole matrix exactly, in float32 where no partial sum can reach 2**24."""
-        outputs, rows = self.shape
+        outputs, rows = self.plain.shape
         reach = self.plain_reach
         y_OB = np.zeros((outputs, x_IB.shape[1]))
         if reach[1] * peak == 0:
@@ -94,70 +107,105 @@ class ProgrammedCrossbar:
         pieces, dtype = (fitting[0], np.float32) if self.plain_is_whole and fitting else (1, np.float64)
         plain_OI: NDArray[Any] = self.plain.astype(dtype, copy=False)
         for block in blocks(x_IB.shape[1], _BLOCK_BYTES // (8 * max(rows, outputs))):
-            x: NDArray[Any] = x_IB[:, block].astype(dtype, copy=False)
+            x: NDArray[Any] = x_IB[:, block] if self.plain_rows is None else x_IB[self.plain_rows, block]
+            x = x.astype(dtype, copy=False)
             for piece in _pieces(rows, pieces):
                 y_OB[:, block] += plain_OI[:, piece] @ x[piece]
         return y_OB
 
 
-def program(weights: ArrayLike, spec: CrossbarSpec) -> ProgrammedCrossbar:
+def program(weights: ArrayLike, spec: CrossbarSpec) -> "ProgrammedCrossbar | AnalogCrossbar":
     """Return `weights` [out, in] (whole numbers within `spec.weight_range`) written into crossbars of this design.
 
-    Raises InputError for anything else. With `wire_ohm_per_cell` every array is solved once, here.
+    Raises InputError for anything else, and for converters by row tile that do not fit the tiles. With `wire_ohm_per_cell` every
+    array is solved once, here; with `device` what comes back is analogue.
     """
     held = f"{spec.weight_bits} bits, {spec.encoding.value} encoding"
     w_OI = _whole_matrix(weights, "weights", "[out, in]", spec.weight_range, held)[0].astype(np.int64)
     if w_OI.size == 0:
         raise InputError(f"weights must have at least one output and one input, got shape {list(w_OI.shape)}")
+    if spec.device is not None:
+        from picojoule.reram.analog import program_analog
+
+        return program_analog(w_OI, spec)
     outputs, inputs = w_OI.shape
+    tiles = split_evenly(inputs, spec.tile_rows)
+    if spec.adc_tiles not in (None, len(tiles)):
+        raise InputError(
+            f"the converters are given for {spec.adc_tiles} row tiles, but {inputs} inputs in tiles of at most "
+            f"{spec.tile_rows} rows make {len(tiles)}"
+        )
 
     plain_OI = np.zeros(w_OI.shape)
     constant_O = np.zeros(outputs)
-    streams: list[Stream] = []
+    streams: list[Stream | BitStream] = []
     lossless = conversions = 0
-    for tile in split_evenly(inputs, spec.tile_rows):
+    for t, tile in enumerate(tiles):
+        adcs = spec.converters_of(t)
         groups = split_evenly(tile.stop - tile.start, spec.rows_active)
         cells = encode_tile(w_OI[:, tile], spec, groups)
         sums_POR = _wired_cells(cells.cells, spec) if spec.has_wires else cells.cells
-        plain_OI[:, tile] += cells.digital[:, None]
         for group in groups:
             rows = slice(tile.start + group.start, tile.start + group.stop)
-            fits_PO = _fits(cells.cells[:, :, group], cells.slice_of_plane, spec)
-            plain_OI[:, rows] += _plain_share(sums_POR[:, :, group], cells.gain, fits_PO, spec)
+            fits_PO = _fits(cells.cells[:, :, group], cells.slice_of_plane, adcs, spec)
+            _check_unconverted(fits_PO, cells.slice_of_plane, adcs, t)
+            digital_O = cells.digital.astype(np.float64)
             lossless, conversions = lossless + int(fits_PO.sum()), conversions + fits_PO.size
             if not fits_PO.all():
-                stream, constant = build_stream(cells, sums_POR[:, :, group], ~fits_PO, rows, spec)
+                assert adcs is not None  # without an ADC every bitline is lossless
+                found = build_bit_stream(cells, cells.cells[:, :, group], ~fits_PO, rows, adcs, spec)
+                if found is not None:
+                    digital_O -= found[0].digital
+                stream, constant = found or build_stream(cells, sums_POR[:, :, group], ~fits_PO, rows, adcs, spec)
                 streams.append(stream)
                 constant_O += constant
+            plain_OI[:, rows] = _plain_share(sums_POR[:, :, group], cells.gain, fits_PO, spec) + digital_O[:, None]
 
+    plain_rows = np.flatnonzero(plain_OI.any(axis=0))
+    if len(plain_rows) < inputs:
+        plain_OI = plain_OI[:, plain_rows]
     size_OI = np.abs(plain_OI)
     is_whole = not (spec.has_wires and spec.adc_bits is None)
-    pieces = [1 << n for n in range((inputs // _LEAST_ROWS).bit_length())] or [1]
+    pieces = [1 << n for n in range((len(plain_rows) // _LEAST_ROWS).bit_length())] or [1]
     return ProgrammedCrossbar(
         spec=spec,
         shape=(outputs, inputs),
         lossless_share=lossless / conversions,
-        plain=plain_OI.astype(np.float32) if is_whole and size_OI.max() < FLOAT32_WHOLE else plain_OI,
+        plain=plain_OI.astype(np.float32) if is_whole and size_OI.max(initial=0) < FLOAT32_WHOLE else plain_OI,
+        plain_rows=None if len(plain_rows) == inputs else plain_rows,
         plain_is_whole=is_whole,
         plain_reach={
-            n: float(max(size_OI[:, piece].sum(axis=1).max() for piece in _pieces(inputs, n))) for n in pieces
+            n: float(max(size_OI[:, piece].sum(axis=1).max() for piece in _pieces(len(plain_rows), n))) for n in pieces
         },
         constant=constant_O,
         streams=tuple(streams),
     )
 
 
+def _check_unconverted(
+    fits_PO: NDArray[np.bool_], slice_of_P: tuple[int, ...], adcs: tuple[Adc, ...] | None, tile: int
+) -> None:
+    """Raise InputError where a slice without a converter has cells that are not 0."""
+    for plane, k in enumerate(slice_of_P):
+        if adcs is not None and adcs[k] == NO_CONVERTER and not fits_PO[plane].all():
+            raise InputError(
+                f"slice {k} of row tile {tile} has adc_bits 0 but cells that are not 0; give it a converter of at least 1 bit"
+            )
+
+
 def _pieces(rows: int, pieces: int) -> list[slice]:
-    return split_evenly(rows, -(-rows // pieces))
+    return split_evenly(rows, -(-rows // pieces)) if rows else [slice(0, 0)]
 
 
-def _fits(cells_POR: NDArray[np.int32], slice_of_P: tuple[int, ...], spec: CrossbarSpec) -> NDArray[np.bool_]:
+def _fits(
+    cells_POR: NDArray[np.int32], slice_of_P: tuple[int, ...], adcs: tuple[Adc, ...] | None, spec: CrossbarSpec
+) -> NDArray[np.bool_]:
     """Return which bitlines (plane, output) no input can drive to a sum that their converter changes."""
-    adcs = spec.converters
     if adcs is None:
         return np.ones(cells_POR.shape[:2], dtype=np.bool_)
-    if spec.has_wires or leak_ratio(spec) > 0:  # sums are not whole
-        return np.zeros(cells_POR.shape[:2], dtype=np.bool_)
+    if spec.has_wires or leak_ratio(spec) > 0:  # sums are not whole; what has no cells and no converter is never read
+        unread = [adcs[k] == NO_CONVERTER and not cells_POR[i].any() for i, k in enumerate(slice_of_P)]
+        return np.repeat(np.array(unread)[:, None], cells_POR.shape[1], axis=1)
     low_PO, high_PO = sum_extremes(cells_POR, spec)
     return np.stack([adcs[k].is_lossless(low_PO[i], high_PO[i]) for i, k in enumerate(slice_of_P)])
 
@@ -171,6 +219,8 @@ def _plain_share(
     """
     r = leak_ratio(spec)
     plain_OR = np.zeros(sums_POR.shape[1:])
+    if spec.has_wires and spec.adc_bits is not None:
+        return plain_OR  # all that fits is what is never read
     for sums_OR, gain_O in zip(sums_POR, gain_PO * fits_PO, strict=True):
         if spec.has_wires:
             plain_OR += (gain_O / (1.0 - r))[:, None] * (sums_OR - r * spec.cell_max)
@@ -187,12 +237,10 @@ def _wired_cells(cells_POR: NDArray[np.int32], spec: CrossbarSpec) -> NDArray[np
     """
     assert spec.wire_ohm_per_cell is not None
     wire_ohm, r, q = spec.wire_ohm_per_cell, spec.off_on_ratio, spec.cell_max
-    columns = split_evenly(cells_POR.shape[1], spec.tile_cols)
 
     def sums(levels_OR: NDArray[np.int32]) -> NDArray[np.float64]:
         siemens = (r + (1.0 - r) * levels_OR / q) / spec.r_on_ohm
-        arrays = [bitline_current_per_volt(siemens[part], wire_ohm) for part in columns]
-        return np.concatenate(arrays) * (q * spec.r_on_ohm)
+        return solve_bitlines(siemens, wire_ohm, spec.wire_model, spec.tile_cols) * (q * spec.r_on_ohm)
 
     if spec.encoding is Encoding.DIFFERENTIAL:
         return np.stack([(sums(np.maximum(c, 0)) - sums(np.maximum(-c, 0))) / (1.0 - r) for c in cells_POR])

@@ -28,7 +28,8 @@ def snap_to_whole(value: float) -> float:
 class Adc:
     """A uniform converter: `codes` levels from `lo` to `hi` (cell units).
 
-    Unsigned converters have `lo` 0 and 2**bits codes, sign-magnitude ones `lo` = -`hi` and 2**bits - 1.
+    Unsigned converters have `lo` 0 and 2**bits codes, sign-magnitude ones `lo` = -`hi` and 2**bits - 1. With one code
+    there is no converter: it reads 0.
     """
 
     lo: float
@@ -38,7 +39,7 @@ class Adc:
     @property
     def step(self) -> float:
         """Distance of two neighbouring codes, in cell units."""
-        return snap_to_whole((self.hi - self.lo) / (self.codes - 1))
+        return snap_to_whole((self.hi - self.lo) / (self.codes - 1)) if self.codes > 1 else 1.0
 
     @property
     def only_clips(self) -> bool:
@@ -51,6 +52,8 @@ class Adc:
         So it is where each cell unit is a whole number of codes and the range is wide enough, or where the sum is
         always 0 (0 is a code of both kinds of converter).
         """
+        if self.codes == 1:
+            return np.asarray((low == 0) & (high == 0))
         codes_per_unit = snap_to_whole((self.codes - 1) / (self.hi - self.lo))
         first_code = snap_to_whole(self.lo * codes_per_unit)
         on_grid = codes_per_unit == np.rint(codes_per_unit) and first_code == np.rint(first_code)
@@ -63,6 +66,9 @@ class Adc:
         The float64 branch is the definition: with a whole range the product is exact and the quotient correctly
         rounded, so ties are real ties, never float noise.
         """
+        if self.codes == 1:
+            sums[...] = 0
+            return
         if sums.dtype == np.float32:
             np.multiply(sums, np.float32((self.codes - 1) / (self.hi - self.lo)), out=sums)
             if self.lo != 0.0:
@@ -85,3 +91,7 @@ class Adc:
         self.convert(fast)
         self.convert(defined)
         return bool(np.array_equal(fast, defined))
+
+
+NO_CONVERTER = Adc(lo=0.0, hi=0.0, codes=1)
+"""Where a bitline is not converted because its cells are all 0."""

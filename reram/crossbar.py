@@ -1,19 +1,19 @@
 """What a crossbar is: encoding, cells, input pulses, converters, tiles and wires; `arithmetic` computes with it.
 
 Weights of n bits lie in K slices of cells 0..q, inputs of m bits come in J steps of pulses 0..p, a tile has R wordlines
-(ISAAC, Shafiee et al., ISCA 2016; conventions of ranges as in CrossSim 3.2). Left out: noise, variation and drift of
-cells, and what anything costs.
+(ISAAC, Shafiee et al., ISCA 2016; conventions of ranges as in CrossSim 3.2). Left out: what real cells do (`devices`), and what
+anything costs.
 """
 
 import math
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from picojoule.reram.converter import Adc, snap_to_whole
-from picojoule.sim.errors import InputError, nearest, unknown_choice
+from picojoule.reram.converter import NO_CONVERTER, Adc, snap_to_whole
+from picojoule.reram.crossbar_checks import LIMITS, check_converter, check_shapes, plain, sentence, tiles_of, value_at
+from picojoule.sim.errors import InputError
 
 
 class Encoding(StrEnum):
@@ -25,29 +25,9 @@ class Encoding(StrEnum):
     SPLIT = "split"  # positive and negative cells, converted apart and subtracted digitally
 
 
-# Whole-number fields: smallest and largest value. Products of the largest ones stay far inside int64.
-_LIMITS = {
-    "weight_bits": (2, 16),
-    "slices": (1, 16),
-    "cell_max": (1, 65535),
-    "input_bits": (1, 16),
-    "input_bits_per_step": (0, 16),
-    "tile_rows": (1, 65536),
-    "tile_cols": (1, 65536),
-    "rows_active": (1, 65536),
-}
-_ADC_BITS = (1, 24)
-
-_TYPES = dict.fromkeys(_LIMITS, "a whole number") | {
-    "rows_active": "a whole number, or None for all rows",
-    "signed_inputs": "true or false",
-    "adc_bits": "a whole number, one per slice (least significant first), or None for no ADC",
-    "adc_lo": "a number, one per slice (least significant first), or None",
-    "adc_hi": "a number, one per slice (least significant first), or None",
-    "r_on_ohm": "a number",
-    "r_off_ohm": "a number, or None for infinite",
-    "wire_ohm_per_cell": "a number, or None for ideal wires",
-}
+BitsOfAdc = int | tuple[int, ...] | tuple[tuple[int, ...], ...]
+"""One number, one per slice (least significant first), or for each row tile one per slice."""
+EndOfRange = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 class CrossbarSpec(BaseModel):
@@ -72,11 +52,12 @@ class CrossbarSpec(BaseModel):
     """Whether inputs have a sign: magnitudes of m - 1 bits as pulses of both polarities."""
     input_bits_per_step: int = 1
     """v: bits that a wordline pulse carries (the DAC); 1 is bit serial, 0 sends an input as one analogue pulse."""
-    adc_bits: int | tuple[int, ...] | None = 8
-    """b: bits of the ADC, or one number per slice (least significant first); None: sums are taken as they are."""
-    adc_lo: float | tuple[float, ...] | None = None
+    adc_bits: BitsOfAdc | None = 8
+    """b: bits of the ADC, one per slice (least significant first), or for each row tile one per slice; None: sums are taken
+    as they are. 0 in a tuple: no converter, for a slice whose cells are all 0."""
+    adc_lo: EndOfRange | None = None
     """Lower end of the range, where a full cell under a full pulse adds 1: 0, or -`adc_hi` for a signed ADC."""
-    adc_hi: float | tuple[float, ...] | None = None
+    adc_hi: EndOfRange | None = None
     """Upper end of the range; None gives one code per cell unit (wider sums clip)."""
     tile_rows: int = 128
     """R: wordlines of one array; longer reductions take several tiles of about equal size."""
@@ -88,19 +69,27 @@ class CrossbarSpec(BaseModel):
     """Resistance of an empty cell; None is infinite."""
     wire_ohm_per_cell: float | None = None
     """Resistance of one wire segment between neighbouring cells; None or 0 is an ideal wire."""
+    wire_model: Literal["exact", "fast"] = "exact"
+    """How wires are solved: every node of the array, or an approximation."""
     rows_active: int | None = None
     """Wordlines on at once: a tile is read in groups of at most so many, each converted apart; None is all."""
+    device: Any = None
+    """What real cells and converters do wrong; None: nothing."""
+    seed: int = 0
+    """Where the chance of `device` starts: one seed is one piece of hardware."""
 
     def __init__(self, **values: Any) -> None:
         """Check `values` and hold them; see the fields above."""
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise InputError(_sentence(error, values)) from None
+            raise InputError(
+                sentence(error, values, list(type(self).model_fields), [e.value for e in Encoding])
+            ) from None
 
     def replace(self, **changes: Any) -> Self:
         """Return a checked copy with some fields changed."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
     # ---- weights
 
@@ -198,22 +187,31 @@ class CrossbarSpec(BaseModel):
         return (-top if signed else 0.0), top
 
     @property
-    def converters(self) -> tuple[Adc, ...] | None:
-        """The ADC of each slice, least significant first, in cell units; None without an ADC."""
+    def adc_tiles(self) -> int | None:
+        """Row tiles that the converters are given for one by one; None: every tile has the same."""
+        return tiles_of((self.adc_bits, self.adc_lo, self.adc_hi))
+
+    def converters_of(self, tile: int) -> tuple[Adc, ...] | None:
+        """Return the ADC of each slice of a row tile, least significant first, in cell units; None without an ADC."""
         if self.adc_bits is None:
             return None
-        found = []
-        for k in range(self.slices):
-            bits, lo, hi = _of_slice(self.adc_bits, k), _of_slice(self.adc_lo, k), _of_slice(self.adc_hi, k)
-            if hi is None:
-                lo, hi = self.unit_adc_range(bits)
-            elif lo is None:
-                lo = -hi if self.needs_signed_adc else 0.0
-            codes = (1 << bits) - int(lo < 0)
-            found.append(
-                Adc(lo=snap_to_whole(lo * self.cell_units), hi=snap_to_whole(hi * self.cell_units), codes=codes)
-            )
-        return tuple(found)
+        return tuple(self._converter(tile, k) for k in range(self.slices))
+
+    @property
+    def converters(self) -> tuple[Adc, ...] | None:
+        """The ADC of each slice of the first row tile (of every tile, unless `adc_tiles`); None without an ADC."""
+        return self.converters_of(0)
+
+    def _converter(self, tile: int, k: int) -> Adc:
+        bits, lo, hi = (value_at(v, tile, k) for v in (self.adc_bits, self.adc_lo, self.adc_hi))
+        if bits == 0:
+            return NO_CONVERTER
+        if hi is None:
+            lo, hi = self.unit_adc_range(bits)
+        elif lo is None:
+            lo = -hi if self.needs_signed_adc else 0.0
+        codes = (1 << bits) - int(lo < 0)
+        return Adc(lo=snap_to_whole(lo * self.cell_units), hi=snap_to_whole(hi * self.cell_units), codes=codes)
 
     # ---- checks
 
@@ -223,11 +221,22 @@ class CrossbarSpec(BaseModel):
         """Take numpy numbers and lists as Python writes them."""
         if not isinstance(values, dict):
             return values
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: plain(value) for name, value in values.items()}
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        from picojoule.reram.devices import DeviceSpec
+
+        if not isinstance(value, DeviceSpec | dict):
+            raise ValueError(f"device must be a DeviceSpec or its fields, got {value!r}")
+        return value if isinstance(value, DeviceSpec) else DeviceSpec(**value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, (least, most) in _LIMITS.items():
+        for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise InputError(f"{name} must be between {least} and {most}, got {value}")
@@ -274,46 +283,11 @@ class CrossbarSpec(BaseModel):
             )
 
     def _check_adc(self) -> None:
-        for name in ("adc_bits", "adc_lo", "adc_hi"):
-            value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) != self.slices:
-                raise InputError(f"{name} must have one value per slice ({self.slices}), got {len(value)}")
-        signed_why = "differential columns" if self.encoding is Encoding.DIFFERENTIAL else "signed inputs"
-        for k in range(self.slices):
-            bits, lo, hi = _of_slice(self.adc_bits, k), _of_slice(self.adc_lo, k), _of_slice(self.adc_hi, k)
-            if not _ADC_BITS[0] <= bits <= _ADC_BITS[1]:
-                hint = "; use None for no ADC" if bits == 0 else ""
-                raise InputError(f"adc_bits must be between {_ADC_BITS[0]} and {_ADC_BITS[1]}, got {bits}{hint}")
-            if hi is None and lo is not None:
-                raise InputError("adc_lo is given without adc_hi; give both, or neither for one code per cell unit")
-            if hi is not None and not (math.isfinite(hi) and hi > 0):
-                raise InputError(f"adc_hi must be more than 0 and finite, got {hi:g}")
-            if lo is not None and not (lo == 0 or abs(lo + hi) <= 1e-9 * hi):
-                raise InputError(f"adc_lo must be 0, or -adc_hi for a signed ADC, got {lo:g} with adc_hi {hi:g}")
-            if lo == 0 and self.needs_signed_adc:
-                raise InputError(f"{signed_why} need a signed ADC: adc_lo must be -adc_hi, got 0")
-            if bits < 2 and (self.needs_signed_adc or (lo is not None and lo < 0)):
-                raise InputError("a signed ADC has at least 2 bits, got adc_bits 1")
-
-
-def _of_slice(value: Any, k: int) -> Any:
-    return value[k] if isinstance(value, tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    return tuple(_plain(v) for v in value) if isinstance(value, list | tuple) else value
-
-
-def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
-    """Return what is wrong in one sentence; only the first of several faults is named."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        return f"a crossbar has no field '{name}'{nearest(name, list(CrossbarSpec.model_fields))}"
-    if name == "encoding":
-        return unknown_choice("encoding", str(values[name]), [e.value for e in Encoding])
-    return f"{name} must be {_TYPES[name]}, got {values[name]!r}"
+        fields = {name: getattr(self, name) for name in ("adc_bits", "adc_lo", "adc_hi")}
+        check_shapes(fields, self.slices)
+        why = "differential columns" if self.encoding is Encoding.DIFFERENTIAL else "signed inputs"
+        for tile in range(self.adc_tiles or 1):
+            for k in range(self.slices):
+                bits, lo, hi = (value_at(value, tile, k) for value in fields.values())
+                if bits or not isinstance(self.adc_bits, tuple):  # 0 in a tuple is no converter
+                    check_converter(bits, lo, hi, why if self.needs_signed_adc else None)

@@ -66,15 +66,18 @@ def sum_extremes(cells_R: NDArray[Any], spec: CrossbarSpec) -> tuple[NDArray[np.
 
 
 def build_stream(
-    cells: TileCells, sums_POR: NDArray[Any], streamed_PO: NDArray[np.bool_], rows: slice, spec: CrossbarSpec
+    cells: TileCells,
+    sums_POR: NDArray[Any],
+    streamed_PO: NDArray[np.bool_],
+    rows: slice,
+    adcs: tuple[Adc, ...],
+    spec: CrossbarSpec,
 ) -> tuple[Stream, NDArray[np.float64]]:
     """Return the bitlines marked in `streamed_PO`, and the constant [O] that their codes' zero points add.
 
     `sums_POR` is what each cell of the group adds to its column under a pulse of 1: its level,
     or with wires a solved value.
     """
-    adcs = spec.converters
-    assert adcs is not None  # without an ADC every bitline is lossless
     adc_of_P = [adcs[k] for k in cells.slice_of_plane]
     used = np.flatnonzero(streamed_PO.any(axis=1)).tolist()
     outputs, r = streamed_PO.shape[1], leak_ratio(spec)

@@ -1,9 +1,11 @@
 """MAC layers as matrix products: weights as matrices, inputs as columns, results put back where they belong."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes, Op
@@ -11,6 +13,8 @@ from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.ir import Layer
 from picojoule.sim.numerics.float_windows import padding_of
 from picojoule.sim.protocol import IntegerProduct
+
+_BLOCK_BYTES = 1 << 20  # windows of one product: about a second-level cache
 
 
 def through_hardware(layer: Layer, x: Tensor, w: Tensor, products: list[IntegerProduct], signed: bool) -> Tensor:
@@ -23,9 +27,7 @@ def through_hardware(layer: Layer, x: Tensor, w: Tensor, products: list[IntegerP
     if isinstance(a, ConvAttributes) and a.transposed:
         return _transposed_conv(a, x, tuple(w.shape), products, signed)
     if isinstance(a, ConvAttributes):
-        columns, space = im2col(a, x, tuple(w.shape[2:]))
-        rows = torch.cat([multiply(p, c, signed) for p, c in zip(products, columns, strict=True)])
-        return rows.reshape(w.shape[0], x.shape[0], *space).movedim(0, 1)
+        return _conv(a, x, tuple(w.shape), products, signed)
     if isinstance(a, DeformConvAttributes):
         raise UnsupportedError(
             f"layer '{layer.name}': sampled inputs are not integers, so this hardware cannot take them"
@@ -52,7 +54,7 @@ def _stacked(x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct]
 
 def multiply(product: IntegerProduct, columns: Tensor, signed: bool) -> Tensor:
     """Return [out, columns] for integer columns [in, columns]."""
-    return torch.from_numpy(np.ascontiguousarray(product.matmul(columns.contiguous().numpy(), signed=signed)))
+    return torch.from_numpy(np.ascontiguousarray(product.matmul(_narrow(columns).contiguous().numpy(), signed=signed)))
 
 
 def channel_axis(layer: Layer, rank: int) -> int:
@@ -80,21 +82,56 @@ def weight_matrices(layer: Layer, w: Tensor) -> Tensor:
     return w.unsqueeze(0)
 
 
-def im2col(a: ConvAttributes, x: Tensor, kernel: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the windows as [groups, in/groups * kernel, batch * pixels], and the output space."""
-    rank = len(kernel)
-    x = torch.nn.functional.pad(x, padding_of(a.padding_begin, a.padding_end))
-    space = []
-    for i in range(rank):  # axis 2 + 2i becomes (window position, tap)
-        axis = 2 + 2 * i
-        count = (x.shape[axis] - a.dilation[i] * (kernel[i] - 1) - 1) // a.stride[i] + 1
-        index = torch.arange(count)[:, None] * a.stride[i] + torch.arange(kernel[i])[None, :] * a.dilation[i]
-        x = x.index_select(axis, index.reshape(-1))
-        x = x.reshape(*x.shape[:axis], count, kernel[i], *x.shape[axis + 1 :])
-        space.append(count)
-    positions, taps = [2 + 2 * i for i in range(rank)], [3 + 2 * i for i in range(rank)]
-    x = x.permute(1, *taps, 0, *positions)
-    return x.reshape(a.groups, x.shape[0] // a.groups * prod(kernel), -1), tuple(space)
+def _conv(
+    a: ConvAttributes, x: Tensor, w_shape: tuple[int, ...], products: list[IntegerProduct], signed: bool
+) -> Tensor:
+    """Multiply the windows of a few images at a time, so that they stay in the cache: copies of pixels multiply the data."""
+    padded = torch.nn.functional.pad(_narrow(x), padding_of(a.padding_begin, a.padding_end)).contiguous().numpy()
+    rows, outputs = w_shape[1] * prod(w_shape[2:]), w_shape[0] // a.groups
+    space = _windows(a, padded, w_shape[2:]).shape[-len(a.stride) :]
+    y = np.empty((len(padded), w_shape[0], *space))
+    images = max(1, _BLOCK_BYTES // max(1, rows * prod(space) * padded.itemsize))
+    for first in range(0, len(padded), images):
+        block = slice(first, first + images)
+        windows = _windows(a, padded[block], w_shape[2:])
+        for g, product in enumerate(products):
+            made = product.matmul(windows[g].reshape(rows, -1), signed=signed).reshape(outputs, -1, *space)
+            y[block, g * outputs : (g + 1) * outputs] = made.swapaxes(0, 1)
+    return torch.from_numpy(y)
+
+
+def _windows(a: ConvAttributes, padded: NDArray[Any], kernel: tuple[int, ...]) -> NDArray[Any]:
+    """Return a view of padded inputs [batch, in, *space] as windows [groups, in/groups, *kernel, batch, *output space]."""
+    batch, channels, *space = padded.shape
+    counts = [
+        (size - d * (taps - 1) - 1) // s + 1
+        for size, d, taps, s in zip(space, a.dilation, kernel, a.stride, strict=True)
+    ]
+    of_batch, of_channel, *of_space = padded.strides
+    inside = channels // a.groups
+    return np.lib.stride_tricks.as_strided(
+        padded,
+        (a.groups, inside, *kernel, batch, *counts),
+        (
+            of_channel * inside,
+            of_channel,
+            *(step * d for step, d in zip(of_space, a.dilation, strict=True)),
+            of_batch,
+            *(step * s for step, s in zip(of_space, a.stride, strict=True)),
+        ),
+        writeable=False,
+    )
+
+
+def _narrow(x: Tensor) -> Tensor:
+    """Return integer codes in the narrowest integer type that holds all of them."""
+    if x.numel() == 0:
+        return x.to(torch.uint8)
+    low, high = (float(end) for end in torch.aminmax(x))
+    for kind in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        if torch.iinfo(kind).min <= low and high <= torch.iinfo(kind).max:
+            return x.to(kind)
+    return x.to(torch.int64)
 
 
 def _transposed_conv(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from picojoule.reram.arithmetic import crossbar_matmul, program
 from picojoule.reram.converter import Adc
 from picojoule.reram.crossbar import CrossbarSpec
+from picojoule.reram.encoding import encode_tile, split_evenly
 from picojoule.reram.wires import bitline_current_per_volt
 from picojoule.sim.errors import InputError, UnsupportedError
 
@@ -132,18 +133,20 @@ def slow_crossbar(weights, inputs, spec):
     def sliced(value):
         return [value // (q + 1) ** k % (q + 1) for k in slices]
 
-    def of_slice(value, k):
+    def of_slice(value, t, k):
+        if isinstance(value, tuple) and isinstance(value[0], tuple):
+            value = value[t]
         return value[k] if isinstance(value, tuple) else value
 
-    def adc(level, k):
+    def adc(level, t, k):
         if spec.adc_bits is None:
             return level
-        lo, hi = (Fraction(of_slice(end, k)).limit_denominator(10**5) for end in (spec.adc_lo, spec.adc_hi))
-        codes = 2 ** of_slice(spec.adc_bits, k) - (lo < 0)
+        lo, hi = (Fraction(of_slice(end, t, k)).limit_denominator(10**5) for end in (spec.adc_lo, spec.adc_hi))
+        codes = 2 ** of_slice(spec.adc_bits, t, k) - (lo < 0)
         step = (hi - lo) / (codes - 1)
         return lo + step * round((min(max(level, lo), hi) - lo) / step)  # round() of a Fraction: half to even
 
-    def column(levels, x, k):
+    def column(levels, x, t, k):
         """Converted and shifted sum of one bitline over all groups and steps, in cell units."""
         total = Fraction(0)
         for group in groups_of(len(x)):
@@ -152,13 +155,13 @@ def slow_crossbar(weights, inputs, spec):
                 cell_sum = sum(levels[i] * pulse for i, pulse in zip(group, pulses, strict=True))
                 leak = 0 if differential else r * q * sum(pulses)
                 level = ((1 - r) * cell_sum + leak) / (q * p)
-                total += 2 ** (spec.bits_per_pulse * j) * (adc(level, k) * q * p - leak) / (1 - r)
+                total += 2 ** (spec.bits_per_pulse * j) * (adc(level, t, k) * q * p - leak) / (1 - r)
         return total
 
     tiles = np.array_split(np.arange(weights.shape[1]), -(-weights.shape[1] // spec.tile_rows))
     for o, b in np.ndindex(y.shape):
         total = Fraction(0)
-        for tile in tiles:
+        for t, tile in enumerate(tiles):
             w, x = weights[o, tile].tolist(), inputs[tile, b]
             for k in slices:
                 if spec.encoding in ("offset", "flip"):
@@ -167,15 +170,15 @@ def slow_crossbar(weights, inputs, spec):
                     largest, complement = max(map(sum, read)), max(q * len(part) - sum(part) for part in read)
                     flipped = spec.encoding == "flip" and largest > complement
                     stored = [q - level for level in levels] if flipped else levels
-                    part = column(stored, x, k)
+                    part = column(stored, x, t, k)
                     part = q * int(x.sum()) - part if flipped else part
                 else:
                     positive = [sliced(max(value, 0))[k] for value in w]
                     negative = [sliced(max(-value, 0))[k] for value in w]
                     if differential:
-                        part = column([a - b for a, b in zip(positive, negative, strict=True)], x, k)
+                        part = column([a - b for a, b in zip(positive, negative, strict=True)], x, t, k)
                     else:
-                        part = column(positive, x, k) - column(negative, x, k)
+                        part = column(positive, x, t, k) - column(negative, x, t, k)
                 total += (q + 1) ** k * part
             if spec.encoding in ("offset", "flip"):
                 total -= 2 ** (n - 1) * int(x.sum())
@@ -238,6 +241,51 @@ def test_equals_the_slow_twin(spec, rows, seed):
     expected = slow_crossbar(weights, inputs, spec)
     found = crossbar_matmul(weights, inputs, spec)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
+
+
+@QUIET
+@given(data=st.data(), spec=specs(lossy=True), rows=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
+def test_converters_of_each_tile_equal_the_slow_twin(data, spec, rows, seed):
+    tiles, signed = -(-rows // spec.tile_rows), spec.needs_signed_adc
+    per_tile = st.lists(st.integers(1 + signed, 6), min_size=spec.slices, max_size=spec.slices)
+    bits = data.draw(st.lists(per_tile, min_size=tiles, max_size=tiles))
+    tops = data.draw(st.lists(st.lists(st.integers(1, 60), min_size=spec.slices, max_size=spec.slices),
+                              min_size=tiles, max_size=tiles))  # fmt: skip
+    his = [[top / spec.cell_units for top in of_tile] for of_tile in tops]
+    los = [[-hi for hi in of_tile] for of_tile in his] if signed else 0.0
+    spec = spec.replace(adc_bits=bits, adc_hi=his, adc_lo=los)
+    weights, inputs = operands(spec, np.random.default_rng(seed), 2, rows, 2)
+    expected = slow_crossbar(weights, inputs, spec)
+    np.testing.assert_allclose(crossbar_matmul(weights, inputs, spec), expected, rtol=1e-12, atol=1e-9)
+
+
+@QUIET
+@given(encoding=st.sampled_from(ENCODINGS), rows=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_a_tile_and_slice_that_fits_its_adc_collapses_and_one_bit_less_streams_it_alone(encoding, rows, seed):
+    rng = np.random.default_rng(seed)
+    spec = CrossbarSpec(encoding=encoding, tile_rows=16)
+    weights, inputs = operands(spec, rng, 3, rows, 4)
+    signed = encoding == "differential"
+    bits = []
+    for tile in split_evenly(rows, 16):
+        cells = encode_tile(weights[:, tile], spec, [slice(0, tile.stop - tile.start)])
+        bounds = [0] * spec.slices
+        for plane, k in zip(cells.cells, cells.slice_of_plane, strict=True):
+            reach = max(np.maximum(plane, 0).sum(axis=1).max(), np.maximum(-plane, 0).sum(axis=1).max())
+            bounds[k] = max(bounds[k], int(reach))
+        bits.append([b.bit_length() + (signed and b > 0) for b in bounds])
+    exact = program(weights, spec.replace(adc_bits=bits))
+    assert exact.lossless_share == 1.0 and not exact.streams
+    assert np.array_equal(exact.matmul(inputs), weights @ inputs)
+    t, k = rng.integers(len(bits)), rng.integers(spec.slices)
+    if bits[t][k] > 1 + signed:
+        bits[t][k] -= 1
+        narrow = program(weights, spec.replace(adc_bits=bits))
+        rows_of_t = split_evenly(rows, 16)[t]
+        assert [stream.rows for stream in narrow.streams] == [rows_of_t]
+        widest = np.full((rows, 1), 255)
+        if encoding in ("offset", "flip"):  # all cells pull one way, so all-one inputs reach the bound
+            assert not np.array_equal(narrow.matmul(widest), weights @ widest)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -449,7 +497,8 @@ def test_wires_too_large_to_solve_are_refused():
         ({"adc_bits": (8, 8)}, "adc_bits must have one value per slice (4), got 2"),
         (
             {"adc_bits": "8"},
-            "adc_bits must be a whole number, one per slice (least significant first), or None for no ADC, got '8'",
+            "adc_bits must be a whole number, one per slice (least significant first) or per row tile and slice, or None "
+            "for no ADC, got '8'",
         ),
         ({"adcbits": 8}, "a crossbar has no field 'adcbits'; did you mean 'adc_bits'?"),
         (
@@ -497,6 +546,14 @@ def test_wires_too_large_to_solve_are_refused():
             "signed inputs need a signed ADC: adc_lo must be -adc_hi, got 0",
         ),
         ({"encoding": "differential", "adc_bits": 1}, "a signed ADC has at least 2 bits, got adc_bits 1"),
+        ({"adc_bits": ((8, 8, 8, 8), (8, 8, 8))}, "adc_bits[1] must have one value per slice (4), got 3"),
+        (
+            {"adc_bits": ((8,) * 4, (8,) * 4), "adc_hi": ((85.0,) * 4,)},
+            "adc_hi must have one entry per row tile (2), got 1",
+        ),
+        ({"adc_bits": ((8, 8, 8, 25),)}, "adc_bits must be between 1 and 24, got 25"),
+        ({"wire_model": "quick"}, "wire_model must be 'exact' or 'fast', got 'quick'"),
+        ({"seed": -1}, "seed must be between 0 and 9223372036854775807, got -1"),
     ],
 )
 def test_impossible_designs_are_refused(fields, message):
@@ -529,6 +586,23 @@ def test_wrong_operands_are_refused(weights, inputs, message):
     with pytest.raises(InputError) as error:
         crossbar_matmul(weights, inputs, CrossbarSpec())
     assert str(error.value) == message
+
+
+def test_converters_by_tile_must_fit_the_tiles():
+    spec = CrossbarSpec(adc_bits=((8, 8, 8, 8), (8, 8, 8, 0)), tile_rows=4)
+    with pytest.raises(InputError) as error:
+        program(np.ones((1, 4), dtype=int), spec)
+    assert str(error.value) == (
+        "the converters are given for 2 row tiles, but 4 inputs in tiles of at most 4 rows make 1"
+    )
+    with pytest.raises(InputError) as error:
+        program(np.ones((1, 8), dtype=int), spec)
+    assert str(error.value) == (
+        "slice 3 of row tile 1 has adc_bits 0 but cells that are not 0; give it a converter of at least 1 bit"
+    )
+    # -128 + 3 leaves the upper slices empty: nothing to convert there.
+    weights, inputs = [[1, 2, 3, 4, -125, -126, -127, -128]], [[255]] * 8
+    assert crossbar_matmul(weights, inputs, spec.replace(adc_bits=((8, 8, 8, 8), (4, 0, 0, 0)))) == -496 * 255
 
 
 def test_most_negative_weight_needs_an_offset_encoding():
