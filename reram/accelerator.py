@@ -1,34 +1,38 @@
 """The ReRAM accelerator: evaluates networks on crossbars, and says how a layer is computed there.
 
 Weights stay in crossbars and all layers work at once, as a pipeline: a report's latency is that of the pipeline
-(`pipeline.py`), each layer's own time stands with the layer. Costs do not depend on data. Left out: time on links,
-routers and buffers, writing weights, and spills of buffers that are too small (noted).
+(`pipeline.py`), each layer's own time stands with the layer. Costs depend on the weights where `adc_bits` is `needed`, never
+on the inputs. Writing the weights stands in `resources`, outside the totals of an inference.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from picojoule.reram.area import chip_area, tile_mm2
-from picojoule.reram.costs import buffer_shortage, layer_cost, total_utilization
+from numpy.typing import NDArray
+
+from picojoule.reram.adcs import widest_bits
+from picojoule.reram.area import chip_area, tile_busy_mw, tile_mm2
+from picojoule.reram.costs import layer_cost, total_utilization
 from picojoule.reram.energy import spent, static_energy
-from picojoule.reram.plan import HOST, UNIT_OF_OP, VECTOR, Plan, chips_for, formats_of, make_plan, map_network, unit_of
-from picojoule.reram.product import programmer
-from picojoule.reram.spec import ReramSpec, input_width, weight_width
-from picojoule.sim.attributes import MAC_OPS
-from picojoule.sim.cost import Area
+from picojoule.reram.hardware_arithmetic import arithmetic_in, arithmetic_of
+from picojoule.reram.notes import notes
+from picojoule.reram.plan import Plan, make_plan
+from picojoule.reram.spec import PowerPolicy, ReramSpec
+from picojoule.reram.units import UNIT_OF_OP
+from picojoule.sim.cost import Area, Energy, LayerCost
 from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
 from picojoule.sim.evaluation import Priced, check_evaluation, make_report
-from picojoule.sim.formats import Structure
 from picojoule.sim.ir import Layer, Network
 from picojoule.sim.passes import fill_formats
-from picojoule.sim.protocol import FLOAT, Arithmetic, HardwareSpec
+from picojoule.sim.protocol import Arithmetic, HardwareSpec
 from picojoule.sim.report import Report
 
 
 class ReramAccelerator:
     """Crossbars in IMAs, tiles and chips; immutable, built from its spec."""
 
-    model_version: ClassVar[str] = "1"
+    model_version: ClassVar[str] = "2"
     spec_type: ClassVar[type[HardwareSpec]] = ReramSpec
     preset_folder: ClassVar[Path] = Path(__file__).parent / "presets"
     unit_of_op: ClassVar[dict[str, str]] = UNIT_OF_OP
@@ -57,7 +61,8 @@ class ReramAccelerator:
 
         Raises:
             InputError: for a bad batch, number of chips or mapping.
-            UnsupportedError: for operators or formats this hardware does not run.
+            UnsupportedError: for operators or formats this hardware does not run, and if the weights decide the ADCs of a
+                network without any.
             InfeasibleError: if the weights do not fit the chips, naming how many they need.
 
         """
@@ -72,19 +77,17 @@ class ReramAccelerator:
         filled, assumed = fill_formats(network, spec.native_weight, spec.native_activation)
         plan = make_plan(filled, batch, chips, spec)
         used = plan.placement
-        tile = tile_mm2(spec)
-        static = static_energy(
-            plan.latency_s, tile * used.tiles, tile * spec.tiles_per_chip * used.chips, used.chips, spec
-        )
+        layers = tuple(layer_cost(layer, plan, spec) for layer in filled.layers)
+        area, latency_s = chip_area(spec, plan.converters.built_bits, used.chips), plan.latency_s
         priced = Priced(
-            layers=tuple(layer_cost(layer, plan, spec) for layer in filled.layers),
-            latency_s=plan.latency_s,
+            layers=layers,
+            latency_s=latency_s,
             host_latency_s=plan.host_latency_s,
             interval_s=plan.interval_s,
             clock_hz=spec.clock_mhz * 1e6,
             utilization=total_utilization(plan, spec),
-            area=chip_area(spec, used.chips),
-            static_energy=spent(static),
+            area=area,
+            static_energy=_static(plan, layers, area, latency_s, spec),
             chips=used.chips,
             resources={
                 "crossbars": sum(m.crossbars * m.copies for m in plan.maps.values()),
@@ -93,7 +96,7 @@ class ReramAccelerator:
                 "chips": used.chips,
             },
             assumed_precision=self._native() if assumed else None,
-            notes=self._notes(plan),
+            notes=notes(plan, spec),
         )
         return make_report(filled, spec, self.model_version, priced, batch=batch, seed=seed)
 
@@ -105,42 +108,49 @@ class ReramAccelerator:
             InfeasibleError: for more than 16 bits.
 
         """
-        if layer.op not in MAC_OPS:
-            return FLOAT
-        x, w = formats_of(layer, self.spec)
-        unit = unit_of(layer, self.spec)
-        if unit == HOST:
-            return Arithmetic(weight=w, activation=x, note="host")
-        where = f"layer '{layer.name}'"
-        input_bits, signed = input_width(x, where)
-        if unit == VECTOR:
-            input_width(w, where)
-            return Arithmetic(weight=w, activation=x, note="digital unit")
-        weight_bits = weight_width(w, where)
-        note = f"crossbars: {self.spec.encoding.value} encoding, {self.spec.adc_bits}-bit ADC"
-        program = programmer(self.spec, weight_bits, input_bits, signed)
-        return Arithmetic(weight=w, activation=x, program=program, note=note)
+        return arithmetic_of(layer, self.spec)
+
+    def arithmetic_in(
+        self, network: Network, *, seed: int = 0, samples: Mapping[str, list[NDArray[Any]]] | None = None
+    ) -> Callable[[Layer], Arithmetic]:
+        """Return how the layers of a network are computed on this chip, built for it.
+
+        Where `adc_bits` is `needed`, the bits follow the weights of the whole network (`design_time`) or of each row tile
+        (`run_time`). `samples` are integer inputs [in, n] by layer and group; `adc_range: calibrated` takes its ranges from
+        them. `seed` is the hardware: its devices, layer by layer.
+
+        Raises:
+            UnsupportedError: if the network has no weights, or ranges shall be calibrated and there are no samples.
+
+        """
+        return arithmetic_in(network, self.spec, seed=seed, samples=samples)
 
     def area(self, network: Network | None = None) -> Area:
         """Return the area of the chips that hold a network once, or of one chip."""
         if network is None:
-            return chip_area(self.spec, 1)
+            return chip_area(self.spec, widest_bits(self.spec), 1)
         filled, _ = fill_formats(network, self.spec.native_weight, self.spec.native_activation)
-        return chip_area(self.spec, chips_for(map_network(filled, 1, self.spec).values(), self.spec))
+        plan = make_plan(filled, 1, None, self.spec)
+        return chip_area(self.spec, plan.converters.built_bits, plan.placement.chips)
 
     def _native(self) -> str:
         weight, activation = self.spec.native_weight, self.spec.native_activation
         return str(weight) if weight == activation else f"{weight} weights, {activation} activations"
 
-    def _notes(self, plan: Plan) -> tuple[str, ...]:
-        """Return the remarks that every result repeats."""
-        notes = ["layers overlap in a pipeline: latencies of layers need not sum to the total"]
-        if plan.interval_s > 0:
-            slowest = max(plan.stages, key=lambda name: plan.stages[name])
-            notes.append(f"the slowest pipeline stage is '{slowest}'")
-        mapped = [layer for layer in plan.network.layers if layer.name in plan.maps]
-        sparse = [layer for layer in mapped if layer.operands[1].sparsity.structure is not Structure.DENSE]
-        if sparse:
-            notes.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves nothing here")
-        shortage = buffer_shortage(plan, self.spec)
-        return (*notes, shortage) if shortage else tuple(notes)
+
+def _static(
+    plan: Plan, layers: tuple[LayerCost, ...], area: Area, latency_s: float, spec: ReramSpec
+) -> tuple[Energy, ...]:
+    chips = plan.placement.chips
+    built = chips * spec.tiles_per_chip
+    tile = tile_mm2(spec, area, chips)
+    idle_pj = 0.0
+    if spec.power_policy is PowerPolicy.WHOLE_CHIP:
+        on_tiles = sum(e.pj for layer in layers for e in layer.energy if e.component not in _OFF_TILES)
+        busy_pj = built * tile_busy_mw(spec, plan.converters.built_bits) * latency_s * 1e9
+        idle_pj = max(0.0, busy_pj - on_tiles)
+    return spent(static_energy(latency_s, tile * plan.placement.tiles, tile * built, idle_pj, chips, spec))
+
+
+_OFF_TILES = ("host", "link", "spill", "write", "vector")
+"""Components whose busy power is not in the table of a tile's parts."""

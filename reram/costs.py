@@ -4,22 +4,23 @@ Utilization of a layer on crossbars is the share of the cells of its IMAs that h
 pipeline's interval in which they are read. What is lost goes to `ima_padding` (crossbars of its IMAs left empty),
 `row_padding` (wordlines without inputs), `column_padding` (bitlines without outputs), `block_diagonal` (cells between
 packed groups) and `imbalance` (cells with weights that wait for slower stages); all shares sum to 1. A recurrent layer also loses
-to `dependence`: its cells wait for the digital unit to make the next state.
+to `dependence`: its cells wait for the digital unit to make the next state; one whose matrix is written for every product to
+`writing`; and one that waits for its bus, router ports or links to `transfer`.
 """
 
 import math
 
 from picojoule.reram import energy
 from picojoule.reram.mapping import LayerMapping
-from picojoule.reram.pipeline import wait
-from picojoule.reram.plan import HOST, UNSUPPORTED, Plan, formats_of
+from picojoule.reram.plan import Plan
 from picojoule.reram.recurrence import carried
 from picojoule.reram.spec import ReramSpec, input_width
+from picojoule.reram.technology import OUTPUT_BITS
+from picojoule.reram.units import HOST, UNSUPPORTED, formats_of
 from picojoule.sim.attributes import Op, RecurrentAttributes
 from picojoule.sim.cost import Energy, LayerCost
 from picojoule.sim.gemm import gemm_view, layer_macs
 from picojoule.sim.ir import Layer
-from picojoule.sim.passes import result_bytes
 
 
 def layer_cost(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
@@ -39,13 +40,13 @@ def layer_cost(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
         work = plan.works[name]
         if view := gemm_view(layer, plan.batch):
             x, w = (input_width(f, f"layer '{name}'")[0] for f in formats_of(layer, spec))
-            bill += energy.product_energy(view.macs, w, x)
+            bill += energy.product_energy(view.macs, w, x, spec)
         else:
-            bill += energy.vector_energy(layer, work, _element_bits(layer))
-        if name not in plan.inline:
-            bill += energy.buffer_energy(8 * work.read_bytes, 8 * work.write_bytes)
+            bill += energy.vector_energy(layer, work, _element_bits(layer), spec)
+        if name in plan.moved:
+            bill += energy.buffer_energy(plan.moved[name], spec)
             reads, writes = {"edram.ifmap": work.read_elements}, {"edram.ofmap": work.write_elements}
-    bill += energy.transfer_energy(place.router_bits[name], place.link_bits[name], spec)
+    bill += energy.transfer_energy(place.router_bits[name], place.link_bits[name], 0.0, spec)
     return LayerCost(
         name=name,
         op=layer.op.value,
@@ -64,25 +65,22 @@ def layer_cost(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
 def _on_crossbars(layer: Layer, plan: Plan, spec: ReramSpec) -> LayerCost:
     name, mapping, place = layer.name, plan.maps[layer.name], plan.placement
     g = mapping.gemm
-    x_form = formats_of(layer, spec)[0]
+    spilled = plan.buffers.spilled_bits.get(name, 0.0)
     results = g.groups * g.n * g.m
     windows = g.groups * g.k * g.m
-    y_form = layer.results[0].format or spec.native_activation
     busy = plan.service_s[name] + plan.depth_s[name]
-    held, lost = _shares(mapping, plan.service_s[name], plan.interval_s, spec)
+    held, lost = _shares(mapping, plan.cell_s.get(name, 0.0), plan.service_s[name], plan.interval_s, spec)
     bill = [
-        *energy.crossbar_energy(mapping, spec, has_bias=_has_bias(layer)),
-        *energy.transfer_energy(place.router_bits[name], place.link_bits[name], spec),
+        *energy.crossbar_energy(mapping, plan.converters.layers[name], spec, has_bias=_has_bias(layer)),
+        *energy.transfer_energy(place.router_bits[name], place.link_bits[name], spilled, spec),
+        *energy.buffer_energy(plan.moved[name], spec),
     ]
     reads, writes = {"edram.ifmap": windows}, {"edram.ofmap": results}
     if isinstance(layer.attributes, RecurrentAttributes):
-        moved = carried(layer, plan.batch, windows * x_form.stored_bits)
-        bill += energy.buffer_energy(moved.read_bits, moved.write_bits)
-        bill += energy.cell_energy(plan.works[name], energy.OUTPUT_BITS)
+        moved = carried(layer, plan.batch, 0.0)
+        bill += energy.cell_energy(plan.works[name], OUTPUT_BITS, spec)
         reads["edram.gates"], reads["edram.state"] = moved.gates, moved.cell
         writes = {"edram.ofmap": moved.results, "edram.state": moved.cell}
-    else:
-        bill += energy.buffer_energy(windows * x_form.stored_bits, results * y_form.stored_bits)
     return LayerCost(
         name=name,
         op=layer.op.value,
@@ -113,12 +111,12 @@ def total_utilization(plan: Plan, spec: ReramSpec) -> float | None:
     """Return the share of the used tiles' cell-time in which cells with weights are read; None without crossbars."""
     if not plan.maps or plan.interval_s == 0:
         return None
-    used = sum(m.used_cells * m.copies * m.reading_s(spec) for m in plan.maps.values())
+    used = sum(m.used_cells * m.copies * m.reading_s for m in plan.maps.values())
     return used / (_cells(plan.placement.tiles * spec.crossbars_per_tile, spec) * plan.interval_s)
 
 
 def _shares(
-    mapping: LayerMapping, service_s: float, interval_s: float, spec: ReramSpec
+    mapping: LayerMapping, cell_s: float, service_s: float, interval_s: float, spec: ReramSpec
 ) -> tuple[float, dict[str, float]]:
     """Return the share of a layer's IMAs that holds weights, and what is lost by cause."""
     all_cells = _cells(mapping.imas * spec.crossbars_per_ima, spec)
@@ -131,8 +129,13 @@ def _shares(
         "block_diagonal": (mapping.block_cells - mapping.used_cells) / all_cells,
         "imbalance": held * (1.0 - service_s / interval_s),
     }
+    taken_s = mapping.service_s(spec) + cell_s
     if mapping.waits:
-        lost["dependence"] = held * (service_s - mapping.reading_s(spec)) / interval_s
+        lost["dependence"] = held * (taken_s - mapping.reading_s) / interval_s
+    if mapping.writes:
+        lost["writing"] = held * mapping.writing_s / interval_s
+    if service_s > taken_s:
+        lost["transfer"] = held * (service_s - taken_s) / interval_s
     return held, lost
 
 
@@ -148,20 +151,3 @@ def _element_bits(layer: Layer) -> int:
 
 def _cycles(seconds: float, spec: ReramSpec) -> int:
     return math.ceil(round(seconds * spec.clock_mhz * 1e6, 6))
-
-
-def buffer_shortage(plan: Plan, spec: ReramSpec) -> str | None:
-    """Return a note on layers whose first windows do not fit the eDRAM of their tiles, or None."""
-    short: list[tuple[float, str]] = []
-    for layer in plan.network.layers:
-        if layer.name in plan.maps:
-            need_kib = wait(layer, 0).first * result_bytes(layer.operands[0], 1) / 1024
-            if need_kib > spec.edram_kib * plan.placement.homes[layer.name].tiles:
-                short.append((need_kib, layer.name))
-    if not short:
-        return None
-    need_kib, name = max(short)
-    return (
-        f"{len(short)} layer(s) wait for more input than the eDRAM of their tiles holds (most: '{name}', "
-        f"{need_kib:.0f} KiB); what spills is not priced"
-    )

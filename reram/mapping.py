@@ -9,12 +9,13 @@ tensor that two layers share is stored twice.
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from picojoule.reram.crossbar import Encoding
 from picojoule.reram.spec import ReramSpec, slices_of, steps_of
 from picojoule.sim.errors import InfeasibleError
 from picojoule.sim.gemm import Gemm
@@ -77,6 +78,9 @@ class LayerMapping:
     """One layer on one design; all counts but `copies` are of one copy, and copies share the positions.
 
     `waits` counts the products of one step of a recurrent layer that wait for each other (0: no position waits for another).
+    Where not all rows are on at once (`rows_active`), a crossbar is read `row_groups` times a step, and `row_reads` counts
+    the reads of an output's row tiles. `columns_per_slice` are converted in a step. `read_s` is the time of one read,
+    which follows the widest conversion. What is multiplied with is written `writes` times (0: it stays), in `write_s` each.
     """
 
     gemm: Gemm
@@ -92,8 +96,23 @@ class LayerMapping:
     block_cells: int
     used_cells: int
     imas: int
+    row_groups: int
+    row_reads: int
+    columns_per_slice: int
+    read_s: float
     copies: int = 1
     waits: int = 0
+    writes: int = 0
+    write_s: float = 0.0
+
+    def with_reads_of(self, seconds: float) -> Self:
+        """Return the same layer with reads of another length."""
+        return self if seconds == self.read_s else replace(self, read_s=seconds)
+
+    @property
+    def reads(self) -> int:
+        """Reads of every row, all positions."""
+        return self.steps * self.gemm.m
 
     @property
     def positions(self) -> int:
@@ -105,19 +124,36 @@ class LayerMapping:
         """How often the positions come, one turn waiting for the last."""
         return self.gemm.steps * max(1, self.waits)
 
-    def reading_s(self, spec: ReramSpec) -> float:
-        """Return the time its crossbars read: one product takes `steps` reads."""
-        return self.turns * -(-self.positions // self.copies) * self.steps * spec.read_s
+    @property
+    def reading_s(self) -> float:
+        """The time its crossbars read: one product takes `steps` reads of every group of rows."""
+        return self.turns * -(-self.positions // self.copies) * self.steps * self.row_groups * self.read_s
+
+    @property
+    def writing_s(self) -> float:
+        """The time its crossbars are written in."""
+        return self.writes * self.write_s
 
     def service_s(self, spec: ReramSpec) -> float:
-        """Return the time its crossbars are taken: reading, and the way through the unit where a turn waits for it."""
-        return self.reading_s(spec) + (self.turns * spec.pipeline_reads * spec.read_s if self.waits else 0.0)
+        """Return the time its crossbars are taken: writing, reading, and the way through the unit where a turn waits for it."""
+        waiting = self.turns * spec.pipeline_reads * self.read_s if self.waits else 0.0
+        return self.writing_s + self.reading_s + waiting
 
 
 def map_layer(
-    gemm: Gemm, weight_bits: int, input_bits: int, signed: bool, spec: ReramSpec, where: str, waits: int = 0
+    gemm: Gemm,
+    weight_bits: int,
+    input_bits: int,
+    signed: bool,
+    spec: ReramSpec,
+    where: str,
+    *,
+    waits: int = 0,
+    writes: int = 0,
 ) -> LayerMapping:
-    """Return one copy of a layer's weights on this design; `waits` as in `LayerMapping`.
+    """Return one copy of a layer's weights on this design; `waits` and `writes` as in `LayerMapping`.
+
+    Its reads last as long as the array settles, until somebody knows the converters.
 
     Raises:
         InfeasibleError: if a crossbar is narrower than one weight, or the sizes leave int64.
@@ -134,6 +170,8 @@ def map_layer(
         raise InfeasibleError(f"{where}: {gemm.groups} matrices of {gemm.k} x {gemm.n} weights are too many to map")
     made = tile_weights(gemm.k, gemm.n, gemm.groups, slices, spec.polarities, rows, cols)
     counts: dict[str, Any] = {name: int(getattr(made, name)) for name in Tiling.__slots__}
+    read_groups = _row_groups(gemm.k, spec)
+    apart = 2 if spec.encoding is Encoding.SPLIT else 1
     return LayerMapping(
         gemm=gemm,
         weight_bits=weight_bits,
@@ -141,17 +179,39 @@ def map_layer(
         slices=slices,
         steps=steps_of(spec, input_bits, signed),
         imas=-(-counts["crossbars"] // spec.crossbars_per_ima),
+        row_groups=max(read_groups),
+        row_reads=sum(read_groups),
+        columns_per_slice=gemm.groups * gemm.n * sum(read_groups) * apart,
+        read_s=spec.read_ns * 1e-9,
         waits=waits,
+        writes=writes,
+        write_s=write_seconds(min(gemm.k, rows), spec) if writes else 0.0,
         **counts,
     )
+
+
+def _row_groups(rows: int, spec: ReramSpec) -> list[int]:
+    """Return the reads per step of each row tile: tiles are of about equal size, and groups hold `rows_active` rows."""
+    tiles = -(-rows // spec.crossbar_rows)
+    if spec.rows_active is None:
+        return [1] * tiles
+    size, larger = divmod(rows, tiles)
+    heights = [size + 1] * larger + [size] * (tiles - larger)
+    return [-(-height // spec.rows_active) for height in heights]
+
+
+def write_seconds(rows: int, spec: ReramSpec) -> float:
+    """Return the time of writing crossbars of so many rows, all at once: row after row, a verifying read after each pulse."""
+    return rows * spec.write_pulses * (spec.write_ns + spec.read_ns) * 1e-9
 
 
 def balanced_copies(
     service_s: Sequence[float], positions: Sequence[int], imas: Sequence[int], capacity: int
 ) -> list[int]:
-    """Return copies per layer: the slowest layer gets another copy until it does not fit `capacity` IMAs.
+    """Return copies per layer: the slowest layer gets more copies until they do not fit `capacity` IMAs.
 
-    `service_s` is the time of one copy; a layer needs no more copies than it has positions.
+    `service_s` is the time of one copy. Copies share the positions, so the next step is the fewest copies that leave each of
+    them a position less; a layer needs no more copies than it has positions.
     """
     copies = [1] * len(imas)
     left = capacity - sum(imas)
@@ -159,9 +219,13 @@ def balanced_copies(
     heapq.heapify(queue)
     while queue:
         _, i = heapq.heappop(queue)
-        if copies[i] >= positions[i] or imas[i] > left:
+        each = -(-positions[i] // copies[i])
+        if each == 1:
             break
-        copies[i] += 1
-        left -= imas[i]
-        heapq.heappush(queue, (-service_s[i] / copies[i], i))
+        more = -(-positions[i] // (each - 1)) - copies[i]
+        if more * imas[i] > left:
+            break
+        copies[i] += more
+        left -= more * imas[i]
+        heapq.heappush(queue, (-service_s[i] * -(-positions[i] // copies[i]) / positions[i], i))
     return copies

@@ -1,40 +1,41 @@
 """A network laid out on a design: which unit runs each layer, in which crossbars, where, and for how long."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
-from picojoule.reram.mapping import LayerMapping, balanced_copies, map_layer
+from picojoule.reram.adcs import LayerNeeds, read_seconds
+from picojoule.reram.mapping import LayerMapping, balanced_copies
 from picojoule.reram.pipeline import batch_latency_s, fill_s
 from picojoule.reram.placement import Placement, place
-from picojoule.reram.spec import DynamicMatmul, Replication, ReramSpec, input_width, weight_width
-from picojoule.sim.attributes import MAC_OPS, Op, RecurrentAttributes
-from picojoule.sim.errors import InfeasibleError, UnsupportedError
-from picojoule.sim.formats import NumberFormat
+from picojoule.reram.spec import Replication, ReramSpec
+from picojoule.reram.traffic import (
+    Buffers,
+    Moved,
+    buffers,
+    moved_on_crossbars,
+    moved_on_lanes,
+    shared_stages,
+    transfer_s,
+)
+from picojoule.reram.units import (
+    CROSSBAR,
+    HOST,
+    VECTOR,
+    Converters,
+    chips_for,
+    formats_of,
+    map_network,
+    network_adcs,
+    unit_of,
+)
+from picojoule.sim.attributes import Op
+from picojoule.sim.errors import InfeasibleError
 from picojoule.sim.fusion import sole_producers
-from picojoule.sim.gemm import Gemm, gemm_view
-from picojoule.sim.ir import Layer, Network, OperandKind
-from picojoule.sim.recurrence import dependent_products, state_format
+from picojoule.sim.gemm import gemm_view
+from picojoule.sim.ir import Layer, Network
 from picojoule.sim.vector_unit import HostCost, VectorWork, host_cost, lane_operations, vector_work
-
-CROSSBAR, VECTOR, HOST, UNSUPPORTED = "crossbar", "vector", "host", "unsupported"
-_SPECIAL = {
-    Op.CONV: CROSSBAR,
-    Op.LINEAR: CROSSBAR,
-    Op.MATMUL: CROSSBAR,
-    Op.RECURRENT: CROSSBAR,
-    Op.DEFORM_CONV: HOST,  # its window is sampled between pixels, which no wordline can be
-    Op.EMBEDDING: HOST,  # a table to look up, not to multiply with
-    # A tile's digital unit streams what its crossbars make; what visits elements in an order that data decide does not stream.
-    Op.GATHER: HOST,
-    Op.SCATTER: HOST,
-    Op.SORT: HOST,
-    Op.GRID_SAMPLE: HOST,
-    Op.OPAQUE: UNSUPPORTED,
-}
-UNIT_OF_OP = {op.value: _SPECIAL.get(op, VECTOR) for op in Op}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,9 @@ class Plan:
     batch: int
     units: Mapping[str, str]
     maps: Mapping[str, LayerMapping]
+    converters: Converters
+    moved: Mapping[str, Moved]
+    buffers: Buffers
     works: Mapping[str, VectorWork]
     hosted: Mapping[str, HostCost]
     inline: frozenset[str]
@@ -59,6 +63,11 @@ class Plan:
     service_s: Mapping[str, float]
     depth_s: Mapping[str, float]
     stages: Mapping[str, float]
+
+    @property
+    def needs(self) -> Mapping[str, LayerNeeds]:
+        """What the weights of each layer on crossbars need of their converters; empty where the file says how many bits."""
+        return self.converters.needs
 
     @property
     def interval_s(self) -> float:
@@ -73,6 +82,8 @@ class Plan:
     @property
     def host_latency_s(self) -> float:
         """What the host adds to the latency."""
+        if not self.hosted:
+            return 0.0
         service = {n: 0.0 if self.units[n] == HOST else s for n, s in self.service_s.items()}
         rest = max((s for name, s in self.stages.items() if name != HOST), default=0.0)
         return max(0.0, self.latency_s - self._latency_s(service, rest))
@@ -80,76 +91,6 @@ class Plan:
     def _latency_s(self, service_s: dict[str, float], interval_s: float) -> float:
         one = {name: s / self.batch for name, s in service_s.items()}
         return batch_latency_s(fill_s(self.network, one, self.depth_s), interval_s / self.batch, self.batch)
-
-
-def unit_of(layer: Layer, spec: ReramSpec) -> str:
-    """Return the unit that runs a layer.
-
-    Raises:
-        UnsupportedError: for a product of two activations where they would have to be written into crossbars.
-
-    """
-    usual = UNIT_OF_OP[layer.op.value]
-    if usual != CROSSBAR or layer.operands[1].kind is not OperandKind.ACTIVATION:
-        return usual
-    if spec.dynamic_matmul is DynamicMatmul.WRITE:
-        raise UnsupportedError(
-            f"layer '{layer.name}' multiplies two activations and dynamic_matmul is 'write', but no "
-            "technology constant prices writing cells; use 'digital' or 'host'"
-        )
-    return HOST if spec.dynamic_matmul is DynamicMatmul.HOST else VECTOR
-
-
-def formats_of(layer: Layer, spec: ReramSpec) -> tuple[NumberFormat, NumberFormat]:
-    """Return the formats of a MAC layer's input (of its state where it is recurrent) and of what it is multiplied with."""
-    x, w = layer.operands[:2]
-    second = spec.native_activation if w.kind is OperandKind.ACTIVATION else spec.native_weight
-    first = x.format or spec.native_activation
-    if isinstance(layer.attributes, RecurrentAttributes):
-        first = state_format(layer.attributes, first)
-    return first, w.format or second
-
-
-def map_network(network: Network, batch: int, spec: ReramSpec) -> dict[str, LayerMapping]:
-    """Return one copy of every layer that crossbars run, by name.
-
-    Raises:
-        UnsupportedError: for weights or inputs that are not integers.
-        InfeasibleError: for more than 16 bits, or crossbars narrower than a weight.
-
-    """
-    maps = {}
-    for layer in network.layers:
-        unit, where = unit_of(layer, spec), f"{network.name}: layer '{layer.name}'"
-        if unit == HOST or layer.op not in MAC_OPS:
-            continue
-        x, w = formats_of(layer, spec)
-        bits, signed = input_width(x, where)
-        if unit == VECTOR:
-            input_width(w, where)
-        else:
-            a = layer.attributes
-            waits = dependent_products(a) if isinstance(a, RecurrentAttributes) else 0
-            maps[layer.name] = map_layer(
-                _stored(layer, batch), weight_width(w, where), bits, signed, spec, where, waits
-            )
-    return maps
-
-
-def _stored(layer: Layer, batch: int) -> Gemm:
-    """Return the product with the matrices that are stored: a stack of them is that many groups, whatever the batch."""
-    view = gemm_view(layer, batch)
-    assert view is not None
-    if layer.op is not Op.MATMUL:
-        return view
-    stack = prod(layer.operands[1].shape[:-2])
-    return Gemm(m=view.macs // (view.n * view.k * stack), n=view.n, k=view.k, groups=stack)
-
-
-def chips_for(maps: Iterable[LayerMapping], spec: ReramSpec) -> int:
-    """Return the fewest chips that hold one copy of all layers."""
-    imas = sum(m.imas for m in maps)
-    return max(1, -(-imas // (spec.imas_per_tile * spec.tiles_per_chip)))
 
 
 def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) -> Plan:
@@ -168,6 +109,8 @@ def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) 
             f"{network.name} needs {needed} chips of '{spec.name or spec.kind}' for its {crossbars} crossbars, "
             f"got {chips}; pass --chips {needed} or --chips auto"
         )
+    converters = network_adcs(network, maps, spec)
+    maps = {name: m.with_reads_of(read_seconds(converters.layers[name].widest, spec)) for name, m in maps.items()}
     if spec.replication is Replication.BALANCED:
         maps = _replicated(maps, batch, needed if chips is None else chips, spec)
     placement = place(network, units, maps, spec, batch)
@@ -180,15 +123,30 @@ def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) 
         for layer in digital
         if _is_stepped(layer, maps)
     }
-    service = {
-        layer.name: _service_s(layer, batch, maps, works, hosted, inline, placement, spec) + cell_s.get(layer.name, 0.0)
+    moved = {
+        layer.name: moved_on_crossbars(layer, maps[layer.name], batch, formats_of(layer, spec)[0].stored_bits, spec)
+        if layer.name in maps
+        else moved_on_lanes(works[layer.name])
         for layer in network.layers
+        if layer.name in maps or (layer.name in works and layer.name not in inline)
+    }
+    held = buffers(network, maps, placement, batch, spec)
+    busy = {
+        layer.name: _busy_s(layer, batch, maps, works, hosted, placement, spec) + cell_s.get(layer.name, 0.0)
+        for layer in network.layers
+    }
+    service = {
+        name: max(s, transfer_s(name, moved.get(name, Moved()), placement, held.spilled_bits.get(name, 0.0), spec))
+        for name, s in busy.items()
     }
     return Plan(
         network=network,
         batch=batch,
         units=units,
         maps=maps,
+        converters=converters,
+        moved=moved,
+        buffers=held,
         works=works,
         hosted=hosted,
         inline=inline,
@@ -196,9 +154,11 @@ def make_plan(network: Network, batch: int, chips: int | None, spec: ReramSpec) 
         cell_s=cell_s,
         service_s=service,
         depth_s={
-            name: spec.pipeline_reads * spec.read_s if name in maps and not maps[name].waits else 0.0 for name in units
+            name: spec.pipeline_reads * maps[name].read_s if name in maps and not maps[name].waits else 0.0
+            for name in units
         },
-        stages=_stages(units, service, cell_s, placement),
+        stages=_stages(units, service, {n: cell_s.get(n, s) for n, s in busy.items()}, cell_s, placement)
+        | shared_stages(moved, placement, held.spilled_bits, spec),
     )
 
 
@@ -210,7 +170,7 @@ def _is_stepped(layer: Layer, maps: Mapping[str, LayerMapping]) -> bool:
 def _replicated(maps: dict[str, LayerMapping], batch: int, chips: int, spec: ReramSpec) -> dict[str, LayerMapping]:
     copies = balanced_copies(
         [m.service_s(spec) for m in maps.values()],
-        [m.positions if m.waits else max(1, m.gemm.m // batch) for m in maps.values()],
+        [1 if m.writes else m.positions if m.waits else max(1, m.gemm.m // batch) for m in maps.values()],
         [m.imas for m in maps.values()],
         chips * spec.tiles_per_chip * spec.imas_per_tile,
     )
@@ -229,29 +189,25 @@ def _inline(network: Network, units: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-def _service_s(
+def _busy_s(
     layer: Layer,
     batch: int,
     maps: Mapping[str, LayerMapping],
     works: Mapping[str, VectorWork],
     hosted: Mapping[str, HostCost],
-    inline: frozenset[str],
     placement: Placement,
     spec: ReramSpec,
 ) -> float:
-    """Return how long a layer's unit is busy: crossbar reads; lanes or the buffer, whichever is slower; the host."""
+    """Return how long a layer's unit is busy: writing and reading crossbars, lanes, or the host."""
     if layer.name in maps:
         return maps[layer.name].service_s(spec)
     if layer.name in hosted:
         return hosted[layer.name].seconds
     if layer.name not in works:
         return 0.0
-    work, view = works[layer.name], gemm_view(layer, batch)
-    operations = (view.macs if view else 0) + lane_operations(work)
-    moved_bits = 0 if layer.name in inline else 8 * (work.read_bytes + work.write_bytes)
-    tiles = placement.homes[layer.name].tiles
-    moving_s = moved_bits / spec.edram_bits_per_cycle / (tiles * spec.clock_mhz * 1e6)
-    return max(_lanes_s(operations, tiles, spec), moving_s)
+    view = gemm_view(layer, batch)
+    operations = (view.macs if view else 0) + lane_operations(works[layer.name])
+    return _lanes_s(operations, placement.homes[layer.name].tiles, spec)
 
 
 def _lanes_s(operations: int, tiles: int, spec: ReramSpec) -> float:
@@ -260,14 +216,18 @@ def _lanes_s(operations: int, tiles: int, spec: ReramSpec) -> float:
 
 
 def _stages(
-    units: Mapping[str, str], service_s: Mapping[str, float], cell_s: Mapping[str, float], placement: Placement
+    units: Mapping[str, str],
+    service_s: Mapping[str, float],
+    lanes_s: Mapping[str, float],
+    cell_s: Mapping[str, float],
+    placement: Placement,
 ) -> dict[str, float]:
     stages = {name: service_s[name] for name, unit in units.items() if unit == CROSSBAR}
     load_s = np.zeros(placement.tiles)
     for name, unit in units.items():
         if unit == VECTOR or name in cell_s:
             home = placement.homes[name]
-            load_s[home.first : home.last + 1] += cell_s.get(name, service_s[name])
+            load_s[home.first : home.last + 1] += lanes_s[name]
     busiest = int(load_s.argmax())
     stages[f"digital unit of tile {busiest}"] = float(load_s[busiest])
     stages[HOST] = sum(service_s[name] for name, unit in units.items() if unit == HOST)

@@ -11,7 +11,7 @@ more. c is kept at the width of the output registers. Left out: waiting for the 
 
 from dataclasses import dataclass
 
-from picojoule.reram.energy import OUTPUT_BITS
+from picojoule.reram.technology import OUTPUT_BITS
 from picojoule.sim.attributes import RecurrentAttributes
 from picojoule.sim.ir import Layer
 from picojoule.sim.passes import result_bytes

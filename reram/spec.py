@@ -1,72 +1,61 @@
 """The hardware description of a ReRAM accelerator; `presets/isaac.yaml` is ISAAC (Shafiee et al., ISCA 2016).
 
 Crossbars with their converters form in-situ multiply-accumulate units (IMAs), IMAs with an eDRAM buffer and a digital
-unit form tiles, tiles form chips. Every key has ISAAC's value as its default. The node is fixed at 32 nm, because the
-component constants are ISAAC's.
+unit form tiles, tiles form chips. Every key has ISAAC's value as its default. The component constants are ISAAC's, at
+32 nm; `node_nm` carries them to another node (`technology.py`). What the choices mean: `choices.py`.
 """
 
-from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from picojoule.reram.adc_models import AdcModel
+from picojoule.reram.choices import AdcBuild, AdcRange, DynamicMatmul, PowerPolicy, Replication, SignedInputs
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
+from picojoule.reram.devices import DeviceSpec
 from picojoule.sim.errors import InfeasibleError, UnsupportedError
 from picojoule.sim.formats import FormatKind, NumberFormat, integer_format
 from picojoule.sim.protocol import HardwareSpec
 
-NODE_NM = 32.0
+__all__ = [
+    "MOST_BITS",
+    "NEEDED",
+    "AdcBuild",
+    "AdcModel",
+    "AdcRange",
+    "DynamicMatmul",
+    "PowerPolicy",
+    "Replication",
+    "ReramSpec",
+    "SignedInputs",
+    "adc_bits_of",
+    "crossbar_spec",
+    "input_width",
+    "slices_of",
+    "steps_of",
+    "weight_width",
+]
+
 MOST_BITS = 16
 """Widest weight or input that crossbars take (ISAAC's native width and the limit of `CrossbarSpec`)."""
+NEEDED = "needed"
+"""`adc_bits` that follow the network's own weights."""
 
 
-class SignedInputs(StrEnum):
-    """How an input with a sign is streamed."""
-
-    SIGN_STEP = "sign_step"
-    """Two's complement; the sign bit is a step of its own, whose codes are subtracted (ISAAC)."""
-    BIPOLAR = "bipolar"
-    """Magnitudes as pulses of both polarities; column sums have a sign, so the ADC needs one too."""
-
-
-class AdcRange(StrEnum):
-    """Which column sums the ADC's codes span."""
-
-    EXACT = "exact"
-    """One code per cell unit; sums beyond the last code clip."""
-    FULL = "full"
-    """The largest sum of a whole column; smaller ADCs round."""
+def _adc_bits(value: Any) -> Any:
+    """Take a number, the lists that YAML and JSON write, or `needed`."""
+    if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= MOST_BITS:
+        raise ValueError(f"must be at {'least 1' if value < 1 else f'most {MOST_BITS}'}")
+    bits = tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole = all(isinstance(b, int) and not isinstance(b, bool) and 1 <= b <= MOST_BITS for b in bits)
+    if value != NEEDED and not (bits and whole):
+        raise ValueError(
+            f"must be 1 to {MOST_BITS}, or so many for each slice (least significant first), or '{NEEDED}'"
+        )
+    return bits if isinstance(value, list) else value
 
 
-class Replication(StrEnum):
-    """What is done with crossbars that are left over."""
-
-    NONE = "none"
-    """Every weight is stored once."""
-    BALANCED = "balanced"
-    """Copies of the slowest layer, one after the other, until the chips are full: positions are shared among copies."""
-
-
-class DynamicMatmul(StrEnum):
-    """What multiplies two activations, whose values no crossbar holds."""
-
-    DIGITAL = "digital"
-    """The tile's digital unit."""
-    HOST = "host"
-    """The host."""
-    WRITE = "write"
-    """Crossbars, written anew for each product (refused: no constant here prices writing)."""
-
-
-class PowerPolicy(StrEnum):
-    """Which power flows for as long as the network runs."""
-
-    USED_TILES = "used_tiles"
-    """Leakage of the tiles that hold the network; the off-chip link is charged by the bit."""
-    WHOLE_CHIP = "whole_chip"
-    """Leakage of all tiles of the chips, and the always-on HyperTransport links (nothing by the bit)."""
-    DYNAMIC_ONLY = "dynamic_only"
-    """None; the off-chip link is charged by the bit."""
+AdcBits = Annotated[int | tuple[int, ...] | Literal["needed"], BeforeValidator(_adc_bits)]
 
 
 class ReramSpec(HardwareSpec):
@@ -85,15 +74,49 @@ class ReramSpec(HardwareSpec):
     signed_inputs: SignedInputs = Field(
         default=SignedInputs.SIGN_STEP, strict=False, description="how inputs with a sign are streamed"
     )
-    adc_bits: int = Field(
-        default=8, ge=1, le=16, description="resolution of the ADCs; ISAAC's 8 lose nothing with flip and 1-bit pulses"
+    adc_bits: AdcBits = Field(
+        default=8,
+        description="resolution of the ADCs, or one per slice (least significant first), or `needed`: what the network's "
+        "weights ask for; ISAAC's 8 lose nothing with flip and 1-bit pulses",
+    )
+    adc: AdcBuild = Field(
+        default=AdcBuild.DESIGN_TIME, strict=False, description="when the resolution of a conversion is decided"
+    )
+    adc_model: AdcModel = Field(
+        default=AdcModel.ISAAC_SAR, strict=False, description="law of the converters' energy, area and time"
+    )
+    adc_percentile: float = Field(
+        default=100.0,
+        ge=50,
+        le=100,
+        description="share of columns (`needed`) or of column sums (`calibrated`) that must not clip, percent",
     )
     adc_range: AdcRange = Field(default=AdcRange.EXACT, strict=False, description="which column sums the codes span")
     adc_megasamples_per_s: float = Field(default=1280.0, gt=0, le=1e5, description="conversions of one ADC, 10^6/s")
+    rows_active: int | None = Field(
+        default=None, ge=1, le=4096, description="wordlines on at once; a crossbar is read in groups of so many"
+    )
+    device: DeviceSpec | None = Field(default=None, description="imperfections of cells and wires; none by default")
+    write_pj_per_cell: float = Field(
+        default=20.0, gt=0, le=1e6, description="energy of one write pulse: (2 V)^2 / 10 kohm for 50 ns, an estimate"
+    )
+    write_ns: float = Field(default=50.0, gt=0, le=1e9, description="length of a write pulse (set pulses: 40-50 ns)")
+    write_pulses: float = Field(
+        default=8.5, ge=1, le=1e4, description="pulses of write-verify until a cell holds its level, an estimate"
+    )
+    endurance_writes: float = Field(
+        default=1e8, ge=1, le=1e18, description="writes that wear a cell out: published 1e6 to 1e12, an estimate"
+    )
     crossbars_per_ima: int = Field(default=8, ge=1, le=1024, description="crossbars of an IMA")
     adcs_per_ima: int = Field(default=8, ge=1, le=1024, description="ADCs of an IMA, shared by its columns")
     imas_per_tile: int = Field(default=12, ge=1, le=1024, description="IMAs of a tile")
     tiles_per_chip: int = Field(default=168, ge=1, le=65536, description="tiles of a chip")
+    hypertransport_links: int = Field(
+        default=4, ge=0, le=64, description="off-chip links of a chip, 6.4 GB/s each; 0: values arrive for nothing"
+    )
+    node_nm: float = Field(
+        default=32.0, ge=22, le=65, description="process; ISAAC's parts are scaled from 32 nm (SRAM tables: 22-65 nm)"
+    )
     read_ns: float = Field(default=100.0, gt=0, le=1e6, description="shortest time of one crossbar read")
     pipeline_reads: int = Field(
         default=6,
@@ -106,6 +129,9 @@ class ReramSpec(HardwareSpec):
     activation_bits: int = Field(default=16, ge=2, le=MOST_BITS, description="width of inputs without a format")
     edram_kib: float = Field(default=64.0, gt=0, le=1 << 20, description="buffer of a tile")
     edram_bits_per_cycle: int = Field(default=256, ge=1, le=1 << 16, description="width of a tile's buffer and bus")
+    router_bits_per_cycle: int = Field(
+        default=32, ge=1, le=1 << 16, description="width of a router port (32-bit flits)"
+    )
     vector_lanes: int = Field(
         default=8,
         ge=1,
@@ -122,10 +148,25 @@ class ReramSpec(HardwareSpec):
 
     @model_validator(mode="after")
     def _signed_adc(self) -> Self:
-        signed = self.encoding is Encoding.DIFFERENTIAL or self.signed_inputs is SignedInputs.BIPOLAR
-        if signed and self.adc_bits < 2:
+        if self.signed_sums and any(b < 2 for b in self.stated_adc_bits):
             raise ValueError("adc_bits must be at least 2 where column sums have a sign (differential, bipolar)")
+        if self.adc_percentile < 100 and self.adc_bits != NEEDED and self.adc_range is not AdcRange.CALIBRATED:
+            raise ValueError("adc_percentile below 100 needs adc_bits 'needed' or adc_range 'calibrated'")
+        if self.adc_bits == NEEDED and self.adc_range is not AdcRange.EXACT:
+            raise ValueError("adc_bits 'needed' counts codes of one cell unit, so adc_range must be 'exact'")
         return self
+
+    @property
+    def signed_sums(self) -> bool:
+        """Whether column sums can be negative."""
+        return self.encoding is Encoding.DIFFERENTIAL or self.signed_inputs is SignedInputs.BIPOLAR
+
+    @property
+    def stated_adc_bits(self) -> tuple[int, ...]:
+        """The resolutions that stand in the file; none where the weights decide."""
+        if isinstance(self.adc_bits, tuple):
+            return self.adc_bits
+        return (self.adc_bits,) if isinstance(self.adc_bits, int) else ()
 
     @property
     def native_weight(self) -> NumberFormat:
@@ -138,10 +179,9 @@ class ReramSpec(HardwareSpec):
         return integer_format(self.activation_bits)
 
     @property
-    def read_s(self) -> float:
-        """Time of one read: the array settles while the ADCs convert the columns of the read before."""
-        columns_per_adc = self.crossbars_per_ima * self.crossbar_cols / self.adcs_per_ima
-        return max(self.read_ns * 1e-9, columns_per_adc / (self.adc_megasamples_per_s * 1e6))
+    def columns_per_adc(self) -> float:
+        """Columns that an ADC converts in each read."""
+        return self.crossbars_per_ima * self.crossbar_cols / self.adcs_per_ima
 
     @property
     def polarities(self) -> int:
@@ -194,24 +234,53 @@ def steps_of(spec: ReramSpec, input_bits: int, signed: bool) -> int:
     return -(-(input_bits - 1) // spec.dac_bits) + (spec.signed_inputs is SignedInputs.SIGN_STEP)
 
 
+def adc_bits_of(spec: ReramSpec, slices: int) -> tuple[int, ...] | None:
+    """Return the resolution for each slice of a weight, least significant first; None where the weights decide.
+
+    Raises:
+        InfeasibleError: if `adc_bits` names fewer slices than the weight has.
+
+    """
+    if isinstance(spec.adc_bits, int):
+        return (spec.adc_bits,) * slices
+    if not isinstance(spec.adc_bits, tuple):
+        return None
+    if len(spec.adc_bits) < slices:
+        raise InfeasibleError(
+            f"adc_bits names {len(spec.adc_bits)} slices but a weight takes {slices} cells of {spec.cell_bits} bits; "
+            "give a number per slice, or use fewer weight bits"
+        )
+    return spec.adc_bits[:slices]
+
+
 def crossbar_spec(spec: ReramSpec, weight_bits: int, input_bits: int, signed_inputs: bool) -> CrossbarSpec:
-    """Return the arithmetic of this design's crossbars for weights and (bipolar, if signed) inputs of some bits."""
+    """Return the arithmetic of this design's crossbars for weights and (bipolar, if signed) inputs of some bits.
+
+    Where the weights decide the ADCs (`needed`), these are the ones that lose nothing whatever the weights.
+    """
     magnitude = input_bits - signed_inputs
     pulse_bits = min(spec.dac_bits, magnitude)
+    slices = slices_of(spec, weight_bits)
     made = CrossbarSpec(
         encoding=spec.encoding,
         weight_bits=weight_bits,
-        slices=slices_of(spec, weight_bits),
+        slices=slices,
         cell_max=(1 << spec.cell_bits) - 1,
         input_bits=input_bits,
         signed_inputs=signed_inputs,
         input_bits_per_step=pulse_bits,
-        adc_bits=spec.adc_bits,
+        adc_bits=spec.adc_bits if isinstance(spec.adc_bits, int) else adc_bits_of(spec, slices) or 8,
         tile_rows=spec.crossbar_rows,
         tile_cols=spec.crossbar_cols,
+        rows_active=spec.rows_active,
+        device=spec.device,
     )
-    if spec.adc_range is AdcRange.EXACT:
+    if spec.adc_bits == NEEDED:
+        return made.with_lossless_adc()
+    if spec.adc_range is not AdcRange.FULL:
         return made
-    # The converter's span is that of the widest pulse, whatever the pulse of this stream; flip keeps to half of it.
-    rows = spec.crossbar_rows / (2 if spec.encoding is Encoding.FLIP else 1)
+    # The converter's span is that of the widest pulse, whatever the pulse of this stream; flip keeps to half of it
+    # where a column is read as a whole.
+    read = min(spec.rows_active or spec.crossbar_rows, spec.crossbar_rows)
+    rows = read / (2 if spec.encoding is Encoding.FLIP and read == spec.crossbar_rows else 1)
     return made.replace(adc_hi=rows * ((1 << spec.dac_bits) - 1) / made.pulse_max)

@@ -1,0 +1,101 @@
+"""What a report on crossbars says besides its numbers: the slowest stage, converters, buffers, writing the weights."""
+
+from dataclasses import dataclass
+
+from picojoule.reram.adcs import converting_seconds
+from picojoule.reram.energy import write_energy
+from picojoule.reram.mapping import write_seconds
+from picojoule.reram.plan import Plan
+from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec
+from picojoule.sim.formats import Structure
+
+
+def notes(plan: Plan, spec: ReramSpec) -> tuple[str, ...]:
+    """Return the remarks that every result repeats."""
+    said = ["layers overlap in a pipeline: latencies of layers need not sum to the total"]
+    if plan.interval_s > 0:
+        slowest = max(plan.stages, key=lambda name: plan.stages[name])
+        said.append(f"the slowest pipeline stage is '{slowest}'")
+    mapped = [layer for layer in plan.network.layers if layer.name in plan.maps]
+    sparse = [layer for layer in mapped if layer.operands[1].sparsity.structure is not Structure.DENSE]
+    if sparse:
+        saves = "their conversions at most" if spec.adc_bits == NEEDED else "nothing here"
+        said.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves {saves}")
+    return (*said, *_converters(plan, spec), *_buffers(plan, spec), *_writing(plan, spec))
+
+
+def _converters(plan: Plan, spec: ReramSpec) -> list[str]:
+    if not plan.maps:
+        return []
+    layers = plan.converters.layers
+    said = []
+    if max(converting_seconds(adc.widest, spec) for adc in layers.values()) < 0.999e-9 * spec.read_ns:
+        said.append(f"the array ({spec.read_ns:g} ns), not the ADC, sets the time of every read")
+    if isinstance(spec.adc_bits, int):
+        return said
+    bits = "/".join(str(b) for b in plan.converters.built_bits)
+    when = (
+        "built so for all tiles" if spec.adc is AdcBuild.DESIGN_TIME else "the widest is built, conversions stop early"
+    )
+    said.append(f"ADC bits by slice, least significant first: {bits} ({when})")
+    if spec.adc_bits == NEEDED:
+        pairs, empty = (sum(getattr(a, key) for a in layers.values()) for key in ("pairs", "empty_pairs"))
+        skipped, made = (sum(getattr(a, key) for a in layers.values()) for key in ("skipped", "conversions"))
+        unbuilt = sum(a.unbuilt for a in layers.values())
+        said.append(
+            f"{empty} of {pairs} (row tile, slice) pairs and {skipped} of {skipped + made} columns hold no filled cell and "
+            f"are not converted; with slices in crossbars of their own {unbuilt} crossbars could be left unbuilt"
+        )
+    return said
+
+
+def _buffers(plan: Plan, spec: ReramSpec) -> list[str]:
+    spilled = plan.buffers.spilled_bits
+    if not spilled:
+        return []
+    most = max(spilled, key=lambda name: spilled[name])
+    return [
+        f"{len(spilled)} layer(s) wait for more input than the eDRAM of their tiles holds (fullest tile: "
+        f"{plan.buffers.most_kib:.0f} of {spec.edram_kib:g} KiB, most for '{most}'): {sum(spilled.values()) / 8192:.0f} KiB "
+        "go to memory off the chip and back"
+    ]
+
+
+def _writing(plan: Plan, spec: ReramSpec) -> list[str]:
+    said = []
+    once = deployment(plan, spec)
+    if once.cells:
+        spent = f"{once.energy_pj * 1e-9:.3g} mJ, {once.seconds * 1e3:.3g} ms"
+        said.append(
+            f"writing the weights, once per deployment and in no total: {spent}; cells of {spec.endurance_writes:g} writes "
+            "bear as many deployments"
+        )
+    rewritten = {name: m for name, m in plan.maps.items() if m.writes}
+    if rewritten:
+        cells = sum(m.used_cells * m.writes for m in rewritten.values())
+        said.append(
+            f"products of two activations write {cells} cells in {len(rewritten)} layer(s), each cell once per sample: "
+            f"{spec.endurance_writes:g} inferences wear them out"
+        )
+    return said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Writing the weights once: cells (copies included), energy, and time with all crossbars written at once."""
+
+    cells: int
+    energy_pj: float
+    seconds: float
+
+
+def deployment(plan: Plan, spec: ReramSpec) -> Deployment:
+    """Return what a deployment writes and costs; all pulses of write-verify are one write of `endurance_writes`."""
+    stored = [m for m in plan.maps.values() if not m.writes]
+    cells = sum(m.used_cells * m.copies for m in stored)
+    rows = max((min(m.gemm.k, spec.crossbar_rows) for m in stored), default=0)
+    return Deployment(
+        cells=cells,
+        energy_pj=sum(entry.pj for entry in write_energy(cells, spec)),
+        seconds=write_seconds(rows, spec),
+    )

@@ -1,0 +1,195 @@
+"""Converters in the bill: bits per slice, bits from the weights, the four laws, and the time of a read."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from picojoule.reram.adc_models import AdcModel, adc_area_um2, adc_energy_pj
+from picojoule.reram.plan import make_plan
+from picojoule.sim import attributes as at
+from picojoule.sim.attributes import Op
+from picojoule.sim.builder import NetworkBuilder, parameter
+from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
+from picojoule.sim.formats import parse_format
+from picojoule.sim.ir import TensorType
+from picojoule.sim.passes import fill_formats
+from picojoule.sim.report import Report
+from picojoule.sim.weights import constant_fill
+
+from .networks import DIFFERENTIAL, EIGHT, A, B, C, isaac, linears, random_net
+
+
+def adc_lines(report: Report) -> list[tuple[float, float]]:
+    return [(e.events, e.pj_per_event) for layer in report.layers for e in layer.energy if e.component == "adc"]
+
+
+# --- numbers from the file -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["isaac_sar", "neurosim_sar", "bitslice_paper"])
+def test_bits_per_slice_are_billed_and_built_slice_by_slice(model: str) -> None:
+    network = linears(np.ones((16, 128)), tokens=5)
+    report = isaac(adc_bits=[3, 3, 3, 1], adc_model=model, **EIGHT).evaluate(network)
+    columns = 16 * 8 * 5  # outputs x input steps x tokens, of each slice
+    one, three = (float(adc_energy_pj(AdcModel(model), b)) for b in (1, 3))
+    assert adc_lines(report) == [(columns, pytest.approx(one)), (3 * columns, pytest.approx(three))]
+    built = sum(item.mm2 for item in report.area.items if item.component == "adc")
+    areas = [float(adc_area_um2(AdcModel(model), b)) * 1e-6 for b in (1, 3)]
+    assert built == pytest.approx(168 * 96 * (0.25 * areas[0] + 0.75 * areas[1]))
+    widest = isaac(adc_bits=[3, 3, 3, 1], adc_model=model, adc="run_time", **EIGHT).evaluate(network)
+    assert sum(i.mm2 for i in widest.area.items if i.component == "adc") == pytest.approx(168 * 96 * areas[1])
+    assert adc_lines(widest) == adc_lines(report)
+    assert "ADC bits by slice, least significant first: 3/3/3/1 (built so for all tiles)" in report.coverage.notes
+    low, high = report.totals["ranges"]["energy_pj"]
+    assert low < report.totals["energy_pj"] < high
+
+
+def test_the_survey_refuses_what_it_does_not_state() -> None:
+    with pytest.raises(UnsupportedError, match="use adc_model isaac_sar, neurosim_sar or bitslice_paper"):
+        isaac(adc_bits=[4, 4, 4, 3], adc_model="survey", **EIGHT).evaluate(linears(A))
+    report = isaac(adc_bits=6, adc_model="survey").evaluate(linears(A))
+    assert adc_lines(report)[0][1] == pytest.approx(1.07, rel=0.01)  # facts: 6 bits at 1.28 GS/s
+    assert isaac(adc_bits=6, adc_model="survey").area().mm2 == report.area.mm2
+
+
+@pytest.mark.parametrize(
+    ("changes", "read_ns", "array"),
+    [
+        ({}, 100.0, False),
+        ({"adc_bits": 4}, 100.0, True),  # 50 ns of converting
+        ({"adc_bits": 16}, 200.0, False),  # a cycle per bit
+        ({"adc_bits": [4, 4, 4, 12]}, 150.0, False),  # the slowest slice
+        ({"adc_bits": 16, "adc_model": "survey"}, 100.0, False),
+        ({"adc_bits": 7, "adc_model": "neurosim_sar"}, 1024.0, False),  # 8 ns a conversion
+        ({"adc_bits": 4, "adcs_per_ima": 4}, 100.0, False),
+    ],
+)
+def test_a_read_lasts_as_long_as_its_slowest_slice_or_the_array(
+    changes: dict[str, Any], read_ns: float, array: bool
+) -> None:
+    report = isaac(**EIGHT, **changes).evaluate(linears(np.ones((4, 128)), tokens=3))
+    assert report.totals["interval_s"] == pytest.approx(3 * 8 * read_ns * 1e-9)
+    said = "the array (100 ns), not the ADC, sets the time of every read" in report.coverage.notes
+    assert said == array
+
+
+def test_cells_are_read_while_the_array_settles_not_while_converters_work() -> None:
+    slow, fast = (isaac(adc_bits=b).evaluate(linears(A)).energy_by_component()["crossbar"] for b in (16, 8))
+    assert slow == fast
+
+
+# --- bits from the weights -------------------------------------------------------------------------------
+
+
+def test_needed_bits_by_hand() -> None:
+    network = linears(A, B, C)
+    report = isaac(**DIFFERENTIAL).evaluate(network)
+    four, three = (float(adc_energy_pj(AdcModel.ISAAC_SAR, b)) for b in (4, 3))
+    # design time: slice 0 has 4 bits and slice 3 three, everywhere; a filled column each, eight input steps
+    assert adc_lines(report) == [(8, pytest.approx(four)), (8, pytest.approx(three)), (8, pytest.approx(four))]
+    notes = report.coverage.notes
+    assert "ADC bits by slice, least significant first: 4/0/0/3 (built so for all tiles)" in notes
+    assert (
+        "9 of 12 (row tile, slice) pairs and 13 of 16 columns hold no filled cell and are not converted; with slices in "
+        "crossbars of their own 18 crossbars could be left unbuilt" in notes
+    )
+    built = sum(item.mm2 for item in report.area.items if item.component == "adc")
+    areas = [float(adc_area_um2(AdcModel.ISAAC_SAR, b)) * 1e-6 for b in (4, 3)]
+    assert built == pytest.approx(168 * 96 * (areas[0] + areas[1]) / 4)  # two slices of four need no converter
+
+    early = isaac(adc="run_time", **DIFFERENTIAL).evaluate(network)
+    two = float(adc_energy_pj(AdcModel.ISAAC_SAR, 2))
+    assert adc_lines(early) == [(8, pytest.approx(four)), (8, pytest.approx(three)), (8, pytest.approx(two))]
+    built = sum(item.mm2 for item in early.area.items if item.component == "adc")
+    assert built == pytest.approx(168 * 96 * areas[0])
+    assert isaac(**DIFFERENTIAL).area(network).mm2 == report.area.mm2
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("encoding", ["offset", "flip", "differential", "split"])
+@pytest.mark.parametrize("rows_active", [None, 40])
+def test_columns_are_converted_or_skipped(encoding: str, groups: int, rows_active: int | None) -> None:
+    keys = {**EIGHT, "encoding": encoding, "rows_active": rows_active}
+    network, _ = fill_formats(random_net(groups=groups), isaac(**EIGHT).spec.native_weight, parse_format("int8"))
+    fixed = make_plan(network, 1, 1, isaac(**keys).spec).converters.layers
+    needed = make_plan(network, 1, 1, isaac(**keys, adc_bits="needed").spec)
+    for name, adc in needed.converters.layers.items():
+        assert adc.conversions + adc.skipped == fixed[name].conversions
+        assert adc.widest <= max(needed.converters.built_bits)
+
+
+def test_what_is_needed_costs_least_at_run_time_and_never_more_than_lossless() -> None:
+    network = random_net()
+
+    def adc(**changes: Any) -> float:
+        return isaac(**EIGHT, encoding="differential", **changes).evaluate(network).energy_by_component()["adc"]
+
+    costs = [
+        adc(adc_bits="needed", adc="run_time", adc_percentile=90.0),
+        adc(adc_bits="needed", adc="run_time"),
+        adc(adc_bits="needed"),
+        adc(adc_bits=10),
+    ]
+    assert costs == sorted(costs)
+    assert len(set(costs)) == 4
+
+
+def test_an_unknown_network_gets_converters_that_lose_nothing() -> None:
+    unknown, known = isaac(adc_bits="needed").area().mm2, isaac(adc_bits=8).area().mm2
+    assert unknown == known  # flip, 1-bit pulses
+
+
+RULE = "must be 1 to 16, or so many for each slice (least significant first), or 'needed'"
+
+# --- refusals --------------------------------------------------------------------------------------------
+
+
+def test_shapes_without_weights_are_refused() -> None:
+    b = NetworkBuilder("shapes")
+    x = b.input("x", TensorType(shape=(1, 8), batch_axis=0))
+    w = parameter("w", constant_fill(0.5, (8, 8)))
+    network = b.finish(b.add(Op.LINEAR, [x, w], at.LinearAttributes(), name="fc"))
+    with pytest.raises(UnsupportedError) as error:
+        isaac(adc_bits="needed").evaluate(network)
+    assert str(error.value) == (
+        "layer 'fc': adc_bits 'needed' follows the weights but this network has none; load it with weights, or give adc_bits "
+        "as a number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"adc_bits": 0}, "adc_bits must be at least 1, got 0"),
+        ({"adc_bits": [3, 0]}, f"adc_bits: {RULE}"),
+        ({"adc_bits": []}, f"adc_bits: {RULE}"),
+        ({"adc_bits": None}, f"adc_bits {RULE}, got None"),
+        ({"adc_bits": True}, f"adc_bits {RULE}, got True"),
+        ({"adc_bits": "neded"}, f"adc_bits {RULE}, got 'neded'"),
+        (
+            {"adc_bits": [1, 3], "encoding": "differential"},
+            "adc_bits must be at least 2 where column sums have a sign (differential, bipolar)",
+        ),
+        (
+            {"adc_percentile": 99.0},
+            "adc_percentile below 100 needs adc_bits 'needed' or adc_range 'calibrated'",
+        ),
+        (
+            {"adc_bits": "needed", "adc_range": "full"},
+            "adc_bits 'needed' counts codes of one cell unit, so adc_range must be 'exact'",
+        ),
+    ],
+)
+def test_bad_converters_are_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        isaac(**changes)
+    assert sentence in str(error.value)
+
+
+def test_fewer_converters_than_slices_are_refused() -> None:
+    with pytest.raises(InfeasibleError) as error:
+        isaac(adc_bits=[3, 3], **EIGHT).evaluate(linears(A))
+    assert str(error.value) == (
+        "adc_bits names 2 slices but a weight takes 4 cells of 2 bits; give a number per slice, or use fewer weight bits"
+    )
