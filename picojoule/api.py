@@ -285,6 +285,7 @@ def hardware_twin(
     *,
     calibration: "Sequence[Any] | None" = None,
     seed: int = 0,
+    resample: bool = False,
 ) -> "HardwareTwin":
     """Return a module that is called like `module` and computes with the hardware's arithmetic.
 
@@ -295,12 +296,15 @@ def hardware_twin(
         example_inputs: as for `trace`; also the calibration data when none is given.
         hardware: a preset's name, a YAML path, a spec or an accelerator.
         calibration: batches of *training* inputs from which activation ranges are taken.
-        seed: of everything random in the hardware's arithmetic and in calibration.
+        seed: of the chip (whatever programming leaves to chance) and of calibration; the same seed gives the same chip.
+        resample: False: training is on that one chip. True: each call with gradients is on a new chip, so that the weights
+            learn to endure any; without gradients it is always the chip of `seed`.
 
     """
     from picojoule.twin import HardwareTwin
 
-    return HardwareTwin(module, example_inputs, load_hardware(hardware), calibration=calibration, seed=seed)
+    accelerator = load_hardware(hardware)
+    return HardwareTwin(module, example_inputs, accelerator, calibration=calibration, seed=seed, resample=resample)
 
 
 def penalty(

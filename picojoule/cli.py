@@ -109,6 +109,16 @@ def evaluate(
         ),
     ] = None,
     seed: SeedOption = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            help="Chips, differently programmed, whose accuracy is averaged.",
+            metavar="N",
+            show_default="1",
+        ),
+    ] = None,
 ) -> None:
     """Price a network on a piece of hardware, and with --accuracy measure how well it works there."""
     from picojoule.evaluating import Request, run_request
@@ -129,6 +139,7 @@ def evaluate(
         mapping=mapping,
         offsets=offsets,
         seed=seed,
+        seeds=seeds,
     )
     with _aside(), _progress("test samples") as progress:
         report = run_request(request, progress=progress)

@@ -11,7 +11,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
 from picojoule.sim.passes import check_weights
-from picojoule.sim.report import Report
+from picojoule.sim.report import Accuracy, Report
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
@@ -36,12 +36,15 @@ class Request:
     mapping: str = "default"
     offsets: Path | None = None
     seed: int = 0
+    seeds: int | None = None
 
 
 def run_request(request: Request, progress: Callable[[int, int], None] | None = None) -> Report:
     """Return the report of an evaluation, with accuracy where it is asked for."""
     if request.accuracy and request.data is None:
         raise InputError("--accuracy needs --data, for instance --data fashion-mini")
+    if request.seeds is not None and not request.accuracy:
+        raise InputError("--seeds counts the chips whose accuracy is measured, so it needs --accuracy --data DATA")
     accelerator = load_hardware(request.hardware, request.overrides)
     data = _load_data(request.data) if request.data is not None else None
     network = network_of_request(request, data)
@@ -58,8 +61,18 @@ def run_request(request: Request, progress: Callable[[int, int], None] | None = 
     if request.accuracy and data is not None:
         from picojoule.accuracy import measure
 
-        report = report.with_accuracy(measure(network, accelerator, data, seed=request.seed, progress=progress))
+        chips = request.seeds or 1
+        found = measure(network, accelerator, data, seed=request.seed, seeds=chips, progress=progress)
+        report = report.with_accuracy(found).with_notes(_chip_notes(found, chips))
     return report
+
+
+def _chip_notes(found: Accuracy, asked: int) -> tuple[str, ...]:
+    if asked > 1 and not found.chips_differ:
+        return (f"every chip of this hardware computes alike: one was measured instead of {asked}",)
+    if asked == 1 and found.chips_differ:
+        return ("the accuracy is that of one chip, and chips differ: --seeds N measures N of them",)
+    return ()
 
 
 def _offsets(path: Path | None) -> "OffsetTrace | None":

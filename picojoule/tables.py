@@ -104,8 +104,9 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     if report.accuracy:
         a = report.accuracy
         low, high = a.interval
+        where = "on this hardware" if a.seeds == 1 else f"on this hardware, mean of {a.seeds} chips"
         rows.append(
-            ("accuracy", f"{a.hardware:.2%} on this hardware ({low:.2%} to {high:.2%}), {a.floating:.2%} in floating point; "
+            ("accuracy", f"{a.hardware:.2%} {where} ({low:.2%} to {high:.2%}), {a.floating:.2%} in floating point; "
              f"{a.samples} {a.split} samples")
         )  # fmt: skip
     if not report.complete:

@@ -3,6 +3,7 @@
 An accelerator is a class named in the entry-point group `picojoule.accelerators`; `hardware` finds it.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,21 @@ class IntegerProduct(Protocol):
         ...
 
 
+class Programmer(Protocol):
+    """Places weight matrices in the hardware."""
+
+    def __call__(self, weights: NDArray[np.int64], group: int = 0) -> IntegerProduct:
+        """Return the hardware holding integer weights [out, in]; `group` counts a layer's matrices (grouped convolutions).
+
+        Whatever is random in the hardware differs from group to group.
+        """
+        ...
+
+
+OneMatrix = Callable[[NDArray[np.int64]], IntegerProduct]
+"""A programmer for which all matrices of a layer are alike."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffsetArithmetic:
     """How hardware takes the offsets of a deformable convolution."""
@@ -66,16 +82,35 @@ class Arithmetic:
     weight: NumberFormat | None = None
     activation: NumberFormat | None = None
     accumulator_bits: int | None = None
-    program: Callable[[NDArray[np.int64]], IntegerProduct] | None = None
+    program: Programmer | OneMatrix | None = None
     offsets: OffsetArithmetic | None = None
     note: str = ""
+
+    def place(self, weights: NDArray[np.int64], group: int) -> IntegerProduct:
+        """Return the hardware holding the weights [out, in] of a group; `program` must not be None."""
+        assert self.program is not None
+        made: IntegerProduct = self.program(weights, **accepted(self.program, group=group))
+        return made
 
 
 FLOAT = Arithmetic(note="float")
 
 
+def accepted(function: Callable[..., Any], **keywords: Any) -> dict[str, Any]:
+    """Return those keywords that a function takes: plug-ins need not know what others ask for."""
+    known = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        return keywords
+    return {name: value for name, value in keywords.items() if name in known}
+
+
 class Accelerator(Protocol):
-    """One design: immutable, built from its spec."""
+    """One design: immutable, built from its spec.
+
+    It may have more, which is looked for: `arithmetic_in(network, *, seed=0, samples=None)` returns the `arithmetic` of one
+    network's layers on one chip (`seed`), from integer inputs of its layers (`samples`) where `needs_samples` is true;
+    `chips_differ` says whether what is computed depends on the seed.
+    """
 
     model_version: ClassVar[str]
     spec_type: ClassVar[type[HardwareSpec]]

@@ -53,7 +53,9 @@ class Coverage:
 class Accuracy:
     """Measured accuracy: as floating point and under the hardware's arithmetic.
 
-    `interval` is the 95 % Wilson interval of `hardware` over `samples` images of `split`.
+    `interval` is the 95 % interval of `hardware`: over `samples` images of `split` (Wilson), and over the chips where several
+    were measured (see `picojoule.accuracy.chips_interval`). `per_seed` holds each chip's accuracy, whose mean `hardware` is;
+    empty: one chip. `chips_differ` says whether programming another chip would change anything.
     """
 
     metric: str
@@ -62,6 +64,13 @@ class Accuracy:
     interval: tuple[float, float]
     samples: int
     split: str
+    per_seed: tuple[float, ...] = ()
+    chips_differ: bool = False
+
+    @property
+    def seeds(self) -> int:
+        """Chips measured."""
+        return max(1, len(self.per_seed))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -72,6 +81,8 @@ class Accuracy:
             "interval": list(self.interval),
             "samples": self.samples,
             "split": self.split,
+            "seeds": self.seeds,
+            "per_seed": list(self.per_seed or (self.hardware,)),
         }
 
 
@@ -115,6 +126,10 @@ class Report:
         if self.provenance.get("weights") == "random":
             coverage = replace(coverage, notes=(*coverage.notes, "weights: random, so the accuracy is that of chance"))
         return replace(self, accuracy=accuracy, coverage=coverage)
+
+    def with_notes(self, notes: Sequence[str]) -> "Report":
+        """Return the same report with further remarks."""
+        return replace(self, coverage=replace(self.coverage, notes=(*self.coverage.notes, *notes)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, schema 1."""
@@ -270,7 +285,7 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def wilson_interval(successes: int, samples: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: float, samples: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the 95 % score interval of a share (Wilson 1927); `samples` must be positive."""
     p = successes / samples
     centre = (p + z * z / (2 * samples)) / (1 + z * z / samples)

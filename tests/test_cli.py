@@ -257,9 +257,32 @@ def test_accuracy_is_measured_on_the_test_split(run: Callable[..., tuple[int, st
     code, out, err = run(*words)
     assert code == 0, err
     found = document(out)["accuracy"]
-    assert list(found) == ["metric", "float", "hardware", "interval", "samples", "split"]
+    assert list(found) == ["metric", "float", "hardware", "interval", "samples", "split", "seeds", "per_seed"]
+    assert (found["seeds"], found["per_seed"]) == (1, [found["hardware"]])
     assert (found["metric"], found["samples"], found["split"]) == ("top1", 360, "test")
     assert found["interval"][0] <= found["hardware"] <= found["interval"][1]
+
+
+def test_accuracy_over_chips(run: Callable[..., tuple[int, str, str]]) -> None:
+    words = ("evaluate", "mlp-784-100-10", "--accuracy", "--data", "digits", "--seeds", "2")
+    noisy = (
+        "-H",
+        "isaac",
+        "--set",
+        "weight_bits=8",
+        "--set",
+        "activation_bits=8",
+        "--set",
+        "device.programming_sigma=0.3",
+    )
+    code, out, err = run(*words, *noisy, "--format", "json")
+    assert code == 0, err
+    found = document(out)["accuracy"]
+    assert found["seeds"] == 2 and len(set(found["per_seed"])) == 2
+    assert found["hardware"] == pytest.approx(sum(found["per_seed"]) / 2)
+    code, out, err = run(*words, *EDGE)
+    assert code == 0, err
+    assert "every chip of this hardware computes alike: one was measured instead of 2" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", ["presets", "methods", "doctor"])
@@ -444,7 +467,7 @@ def test_bad_setting(text: str, refused: Callable[..., str], topology: Path) -> 
 
 ZOO = (
     "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, dscnn-fashion-deform, resnet20, vgg11-cifar, "
-    "mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, "
+    "vgg8-cifar, mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, "
     "convnext-tiny, vit-tiny, unet, yolov3-tiny, centre-net, codenet-a, codenet-b, codenet-c, codenet-d, codenet-e, pointnet, "
     "lstm-tagger, bert-base, gpt2, llama-7b), file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
 )
@@ -467,6 +490,9 @@ WORDS = {
     "evaluate two.csv -H edge-16x16 --chips many": "--chips takes a whole number of at least 1, or 'auto', got 'many'",
     "evaluate two.csv -H edge-16x16 --mapping best": "unknown mapping 'best' (choose from 'default', 'search')",
     "evaluate two.csv -H edge-16x16 --accuracy": "--accuracy needs --data, for instance --data fashion-mini",
+    "evaluate two.csv -H edge-16x16 --seeds 3": "--seeds counts the chips whose accuracy is measured, so it needs --accuracy "
+    "--data DATA",
+    "evaluate two.csv -H edge-16x16 --seeds 0": "--seeds must be at least 1, got '0'; see `picojoule evaluate --help`",
     "evaluate two.csv -H edge-16x16 --data mnist": "unknown data set 'mnist' (choose from 'cifar10:DIR', 'digits', "
     "'fashion-mini', 'idx:DIR', 'images:DIR')",
     "evaluate two.csv -H edge-16x16 --out two.csv": "--out needs a folder, but 'two.csv' is a file",

@@ -92,6 +92,61 @@ def test_training_the_twin_recovers_what_a_narrow_adc_loses(trained, digits, cal
     assert after > before + 0.2 * count
 
 
+class Tagger(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lstm = torch.nn.Embedding(11, 6), torch.nn.LSTM(6, 5, batch_first=True)
+        self.out = torch.nn.Linear(5, 3)
+
+    def forward(self, tokens):
+        return self.out(self.lstm(self.embed(tokens))[0])
+
+
+def _convolutions():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 3, padding=1, groups=2),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, groups=8, padding=1, stride=2),
+        torch.nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, groups=2),
+        torch.nn.Conv2d(6, 2, 1),
+    )
+
+
+NETWORKS = {
+    "convolutions": (_convolutions, torch.randn(2, 4, 7, 7, generator=torch.Generator().manual_seed(1))),
+    "transformer": (
+        lambda: torch.nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, activation="gelu"),
+        torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2)),
+    ),
+    "lstm": (Tagger, torch.arange(14).reshape(2, 7) % 11),
+}
+IMPERFECT = {
+    "narrow": {"encoding": "differential", "adc_bits": 3},
+    "noisy": {"encoding": "differential", "device.programming_sigma": 0.1, "device.read_noise_sigma": 0.02},
+}
+
+
+@pytest.mark.parametrize("imperfect", IMPERFECT)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gradients_reach_every_parameter_of_any_network(kind, imperfect):
+    build_it, x = NETWORKS[kind]
+    torch.manual_seed(0)
+    module = build_it().eval()
+    hardware = load_hardware("isaac", {**EIGHT_BITS, **IMPERFECT[imperfect]})
+    twin = pj.hardware_twin(module, (x,), hardware, seed=3)
+    with torch.no_grad():
+        plain, measured = module(x), twin(x)
+    assert bool(torch.isfinite(measured).all()) and not torch.allclose(measured, plain, rtol=0.01)
+    trained = twin(x)
+    if imperfect == "narrow":  # a noisy read is never the same again
+        assert torch.equal(trained.detach(), measured)
+    trained.square().mean().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
+        assert bool(parameter.grad.abs().max() > 0) or "in_proj_bias" in name, name
+
+
 def test_accuracy_is_measured_on_the_test_split(trained, digits):
     network = fold_batch_norm(from_module(trained, (torch.tensor(digits.train.images[:2]),)))
     found = measure(network, load_hardware("edge-16x16"), digits)

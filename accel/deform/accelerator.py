@@ -69,8 +69,12 @@ class DeformUnit:
             return FLOAT
         return arithmetic_of(layer, self.spec)
 
-    def arithmetic_in(self, network: Network) -> Callable[[Layer], Arithmetic]:
+    def arithmetic_in(
+        self, network: Network, *, seed: int = 0, samples: object = None
+    ) -> Callable[[Layer], Arithmetic]:
         """Return how the layers of a network are computed where `evaluate` places them; raises as `arithmetic` does, then.
+
+        Every unit computes alike, whatever the data: `seed` and `samples` change nothing.
 
         Deformable layers that the host runs sample between pixels, with no accumulators of the engine's width; those whose
         outermost taps lie beyond the line buffer are held at its edge.

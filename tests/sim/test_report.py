@@ -112,6 +112,7 @@ def test_accuracy_and_incompleteness_show(report: Report) -> None:
     made = report.with_accuracy(measured)
     assert report.accuracy is None and made.to_dict()["accuracy"] == {
         "metric": "top1", "float": 0.9, "hardware": 0.8, "interval": [0.7, 0.85], "samples": 100, "split": "test",
+        "seeds": 1, "per_seed": [0.8],
     }  # fmt: skip
     missing = Coverage(macs_priced=0.5, bytes_priced=0.5, unsupported=({"op": "Frob", "layer": "f"},))
     partial = Report(**{f: getattr(report, f) for f in Report.__dataclass_fields__} | {"coverage": missing})
