@@ -108,6 +108,17 @@ ENTRIES = (
         "CIFAR-10 (9.23 M parameters; the convolutions keep their biases)",
     ),
     Entry(
+        name="vgg8-cifar",
+        input_shape=(3, 32, 32),
+        classes=10,
+        params=12_973_440,
+        macs=615_917_568,
+        min_size=8,  # three poolings by 2
+        max_size=512,
+        source="the network that DNN+NeuroSim ships and benchmarks (its models/VGG.py, vgg8): 128, 128, 256, 256, 512, 512 "
+        "channels, linear layers of 1024 and 10, no biases; counts follow from its shape (NeuroSim: 1.232 GOP, two a MAC)",
+    ),
+    Entry(
         name="mobilenet-v1",
         input_shape=(3, 224, 224),
         classes=1000,

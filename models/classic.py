@@ -1,4 +1,4 @@
-"""Plain chains: LeNet-5, a perceptron with one hidden layer, and VGG-11 for CIFAR-10 (sources: `catalog`)."""
+"""Plain chains: LeNet-5, a perceptron with one hidden layer, VGG-11 and NeuroSim's VGG-8 for CIFAR-10 (sources: `catalog`)."""
 
 import torch
 from torch import nn
@@ -72,3 +72,26 @@ class Vgg(nn.Module):
 def vgg11_cifar(input_shape: tuple[int, ...], classes: int) -> Vgg:
     """Return configuration A of the paper's table 1 with the classifier of the CIFAR-10 variants."""
     return Vgg(input_shape, classes, (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None))
+
+
+class Vgg8(nn.Module):
+    """Six 3x3 convolutions without biases or norms, pooled by 2 after each pair, and two linear layers."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        channels, height, width = input_shape
+        features: list[nn.Module] = []
+        for wide in (128, 256, 512):
+            for _ in range(2):
+                features += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.ReLU()]
+                channels = wide
+            features.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*features)
+        pixels = (height // 8) * (width // 8)
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * pixels, 1024, bias=False), nn.ReLU(), nn.Linear(1024, classes, bias=False)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, [batch, classes]."""
+        return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]

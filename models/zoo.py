@@ -39,6 +39,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dscnn-fashion-deform": mobile.dscnn_fashion_deform,
     "resnet20": resnet.resnet20,
     "vgg11-cifar": classic.vgg11_cifar,
+    "vgg8-cifar": classic.Vgg8,
     "mobilenet-v1": mobile.mobilenet_v1,
     "mobilenet-v2": mobile.mobilenet_v2,
     "shufflenet-v2": mobile.shufflenet_v2,

@@ -102,7 +102,7 @@ class _Units:
 
     def __init__(self, plugin: Plugin, accelerator: "type[Accelerator]") -> None:
         self.stated = accelerator.unit_of_op
-        preset = min(accelerator.preset_folder.glob("*.yaml")).stem
+        preset = min(file.stem for file in accelerator.preset_folder.glob("*.yaml"))
         made = load_hardware(preset)
         nets = {_PRODUCTS[0]: _product(stored=True), _PRODUCTS[1]: _product(stored=False)}
         self.products = {label: made.evaluate(net, chips=None).layers[-1].unit for label, net in nets.items()}

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from picojoule import validation_deform
+from picojoule import validation_deform, validation_reram
 from picojoule.accel.systolic import timing, traffic
 from picojoule.models.catalog import describe
 from picojoule.networks import load_network
 from picojoule.sim.gemm import network_macs
-from picojoule.sim.hardware import load_hardware
-from picojoule.sim.technology import constant
 
 Row = dict[str, Any]
 _NETWORKS = ("resnet20", "mobilenet-v1", "mobilenet-v2", "resnet50")
@@ -24,7 +22,7 @@ _NETWORKS = ("resnet20", "mobilenet-v1", "mobilenet-v2", "resnet50")
 
 def validate_rows() -> list[Row]:
     """Return rows {name, source, quantity, reference, ours, error_pct, calibrated}."""
-    return [*_scalesim(), *_counts(), *_isaac(), *validation_deform.rows()]
+    return [*_scalesim(), *_counts(), *validation_reram.rows(), *validation_deform.rows()]
 
 
 def _row(name: str, source: str, quantity: str, reference: float, ours: float, *, calibrated: bool = False) -> Row:
@@ -70,17 +68,3 @@ def _counts() -> Iterator[Row]:
         source = entry["source"].split(",")[0] + ", published"
         yield _row(name, source, "MACs", entry["macs"], network_macs(network))
         yield _row(name, source, "parameters", entry["params"], network.parameters)
-
-
-def _isaac() -> Iterator[Row]:
-    """ISAAC's chip: area, power and peak density. Entered from its table, so calibrated."""
-    source = "ISAAC (Shafiee et al., ISCA 2016), table of components"
-    accelerator = load_hardware("isaac")
-    spec: Any = accelerator.spec
-    area = accelerator.area().mm2 or 0.0
-    yield _row("isaac", source, "chip area, mm2", 85.4, area, calibrated=True)
-    crossbars = spec.tiles_per_chip * spec.imas_per_tile * spec.crossbars_per_ima
-    outputs = spec.crossbar_cols // -(-spec.weight_bits // spec.cell_bits)
-    pass_s = spec.activation_bits / spec.dac_bits * constant("isaac.crossbar.read_time").value * 1e-9
-    gops = 2 * crossbars * spec.crossbar_rows * outputs / pass_s / 1e9
-    yield _row("isaac", source, "peak density, GOPS/mm2", 478.95, gops / area, calibrated=True)

@@ -1,6 +1,7 @@
 """The whole idea on real images: train, prune x quantise, price and measure on three accelerators, draw the fronts.
 
-A systolic array, ReRAM crossbars, and an FPGA unit with 4-bit weights, whose deformable convolution is tried beside.
+A systolic array, ReRAM crossbars, and an FPGA unit with 4-bit weights, whose deformable convolution is tried beside. What is on
+the crossbars' front is also priced with converters that follow its own weights, and measured on chips with real devices.
 
 Run it with `scripts/demo`, which sets up what is missing. Finished variants are kept: a second run trains nothing again,
 and after Ctrl-C it goes on where it was.
@@ -29,6 +30,7 @@ from picojoule.sim.report import rows_to_csv
 from picojoule.sim.report_plots import save
 from picojoule.tables import objects_table
 from picojoule.variants import Recipe, Variant, finished, make_variant
+from picojoule.variants_crossbar import CrossbarRecipe, crossbar_figures, shown
 
 X = "energy_pj_per_sample"
 Rows = list[dict[str, object]]
@@ -104,11 +106,9 @@ def save_rows(rows: dict[str, Rows], folder: Path) -> Rows:
     return listed
 
 
-def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console) -> None:
-    """Write pareto.png and summary.json and print the table; designs that do not fit are counted, not drawn."""
-    unfit = [r for r in rows if r["message"]]
-    rows = [r for r in rows if not r["message"]]
-    points = [
+def points_of(rows: Rows) -> Rows:
+    """Return the points to draw: designs that fit their target."""
+    return [
         {
             "run": r["variant"],
             "target": r["target"],
@@ -117,7 +117,42 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
             X: r[X],
         }
         for r in rows
+        if not r["message"]
     ]
+
+
+def look_at_crossbars(rows: Rows, recipe: Recipe, folder: Path, jobs: int, console: Console) -> dict[str, Any]:
+    """Return the extra figures of what stands on the crossbars' front, by variant; print them as a table."""
+    crossbar = CrossbarRecipe()
+    on_front = [r["run"] for r in front_rows(points_of(rows), X) if r["target"] == crossbar.target and r["on_front"]]
+    chosen = [v for v in variants() if v.name in on_front]
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=ignore_interrupts)
+    try:
+        made = {v.name: pool.submit(crossbar_figures, recipe, v, folder / "variants", crossbar) for v in chosen}
+        found = {name: future.result() for name, future in made.items()}
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if found:
+        console.print(
+            f"the front on {crossbar.target} with ADC bits that each network's weights need, and on {crossbar.chips} chips of "
+            f"device '{crossbar.device_name}' ({crossbar.images} test images):"
+        )
+        console.print(objects_table([shown(name, figures) for name, figures in found.items()]))
+    return found
+
+
+def finish(
+    rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console, crossbars: dict[str, Any] | None = None
+) -> None:
+    """Write pareto.png and summary.json and print the table; designs that do not fit are counted, not drawn."""
+    unfit = [r for r in rows if r["message"]]
+    points = points_of(rows)
+    rows = [r for r in rows if not r["message"]]
     axes = plot_front(points, X, names=True)
     axes.set_title(
         f"{recipe.network} on {recipe.data} under each accelerator's arithmetic (bars: 95 %)", fontsize="medium"
@@ -144,6 +179,7 @@ def finish(rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Co
         "seed": recipe.seed,
         "variants": len(variants()),
         "do_not_fit": len(unfit),
+        "crossbars": crossbars or {},
     }
     write_atomic(folder / "summary.json", json.dumps(summary | {"targets": best}, indent=1, allow_nan=False))
     table = [
@@ -213,7 +249,8 @@ def main() -> int:
             f"{recipe.network} on {recipe.data} ({count}), {len(variants())} variants on {', '.join(recipe.targets)}"
         )
         rows = run(recipe, given.out, data, max(1, given.jobs), console)
-        finish(rows, recipe, given.out, time.monotonic() - start, console)
+        crossbars = look_at_crossbars(rows, recipe, given.out, max(1, given.jobs), console)
+        finish(rows, recipe, given.out, time.monotonic() - start, console, crossbars)
     except KeyboardInterrupt:
         console.print(f"\ninterrupted; finished variants are kept in {given.out}, run again to go on")
         return 130

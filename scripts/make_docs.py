@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rewrite what is generated in the documentation: README.md's support matrix, docs/operators.md, tables of docs/deformable.md.
+"""Rewrite what is generated in the documentation: README.md's support matrix, operators.md, tables of deformable.md, crossbar.md.
 
 Run it after adding an operator, a handler or an accelerator: `scripts/make_docs.py`. A test fails while they are stale.
 """
@@ -8,14 +8,14 @@ import argparse
 import re
 from pathlib import Path
 
-from picojoule.deform_document import with_sections
+from picojoule import crossbar_document, deform_document
 from picojoule.operators import operators_document, support_matrix
 
 _MATRIX = re.compile(r"(<!-- support matrix:.*?-->\n).*?(\n<!-- end)", re.DOTALL)
 
 
 def main() -> None:
-    """Write both files below --root."""
+    """Write the files below --root."""
     parser = argparse.ArgumentParser(description="Rewrite the generated parts of the documentation.")
     parser.add_argument("--root", type=Path, default=Path(__file__).parent.parent, help="folder that holds README.md")
     root = parser.parse_args().root
@@ -25,8 +25,9 @@ def main() -> None:
         raise SystemExit(f"{readme}: expected one support matrix between its markers, found {found}")
     readme.write_text(text, encoding="utf-8")
     (root / "docs" / "operators.md").write_text(operators_document(), encoding="utf-8")
-    deformable = root / "docs" / "deformable.md"
-    deformable.write_text(with_sections(deformable.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, document in (("deformable.md", deform_document), ("crossbar.md", crossbar_document)):
+        file = root / "docs" / name
+        file.write_text(document.with_sections(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ SLOW = [
     "mlp-784-100-10",
     "dscnn-fashion",
     "vgg11-cifar",
+    "vgg8-cifar",
     "mobilenet-v1",
     "mobilenet-v2",
     "mobilenet-v3-small",

@@ -28,6 +28,7 @@ PUBLISHED = {
     "dscnn-fashion-deform": (21_434 + 17 + 49 + 97, 1_184_336 + 196 * 16 + 49 * 48 + 49 * 96, 0),  # and 1x1 to d each
     "resnet20": (272_474, 40_813_184, 0),
     "vgg11-cifar": (9_231_114, 152_769_536, 0),
+    "vgg8-cifar": (12_973_440, 615_917_568, 0),  # NeuroSim: 6.57 TOPS at 5,331 images/s, 1.232 GOP
     "mobilenet-v1": (4_231_976, 568_740_352, 0),
     "mobilenet-v2": (3_504_872, 300_774_272, 0),
     "shufflenet-v2": (2_278_604, 144_907_992, 0),
@@ -238,7 +239,7 @@ def test_built_for_fashion_images_and_other_classes(name: str) -> None:
 
 
 def test_non_square_and_coloured_inputs_reach_flattened_layers() -> None:
-    for name in ("lenet5", "mlp-784-100-10", "vgg11-cifar"):
+    for name in ("lenet5", "mlp-784-100-10", "vgg11-cifar", "vgg8-cifar"):
         shape = (3, 32, 64)
         with torch.no_grad():
             y = zoo.build(name, input_shape=shape, classes=4)(*zoo.example_inputs(name, input_shape=shape, batch=1))
