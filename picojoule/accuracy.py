@@ -113,9 +113,8 @@ def formats_in(accelerator: Accelerator, network: Network, *, seed: int = 0) -> 
 
 
 def needs_samples(accelerator: Accelerator) -> bool:
-    """Return whether an accelerator wants `samples`: by its own word, else if its ADCs have calibrated ranges."""
-    own = getattr(accelerator, "needs_samples", None)
-    return getattr(accelerator.spec, "adc_range", None) == "calibrated" if own is None else bool(own)
+    """Return whether an accelerator wants `samples`, by its own word."""
+    return bool(getattr(accelerator, "needs_samples", False))
 
 
 def inputs_wanted(
@@ -135,9 +134,8 @@ def inputs_wanted(
 
 
 def chips_differ(accelerator: Accelerator) -> bool:
-    """Return whether what an accelerator computes depends on the chip's seed: by its own word, else if it has devices."""
-    differ = getattr(accelerator, "chips_differ", None)
-    return getattr(accelerator.spec, "device", None) is not None if differ is None else bool(differ)
+    """Return whether what an accelerator computes depends on the chip's seed, by its own word."""
+    return bool(getattr(accelerator, "chips_differ", False))
 
 
 def chip_seed(seed: int, index: int) -> int:

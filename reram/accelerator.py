@@ -18,7 +18,7 @@ from picojoule.reram.energy import spent, static_energy
 from picojoule.reram.hardware_arithmetic import arithmetic_in, arithmetic_of
 from picojoule.reram.notes import notes
 from picojoule.reram.plan import Plan, make_plan
-from picojoule.reram.spec import PowerPolicy, ReramSpec
+from picojoule.reram.spec import AdcRange, PowerPolicy, ReramSpec
 from picojoule.reram.units import UNIT_OF_OP
 from picojoule.sim.cost import Area, Energy, LayerCost
 from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
@@ -45,6 +45,16 @@ class ReramAccelerator:
     def spec(self) -> ReramSpec:
         """The checked hardware description."""
         return self._spec
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether `arithmetic_in` takes inputs of layers: calibrated ranges of ADCs come from them."""
+        return self.spec.adc_range is AdcRange.CALIBRATED
+
+    @property
+    def chips_differ(self) -> bool:
+        """Whether what is computed depends on the seed of `arithmetic_in`: cells or converters are left to chance."""
+        return self.spec.device is not None and self.spec.device.resolved().has_chance
 
     def evaluate(
         self,

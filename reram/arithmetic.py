@@ -251,7 +251,10 @@ def _whole_matrix(
     values: ArrayLike, what: str, axes: str, limits: tuple[int, int], held: str
 ) -> tuple[NDArray[Any], int]:
     """Return `values` as a checked matrix of whole numbers (its own type, bool as uint8), and its largest magnitude."""
-    matrix = np.asarray(values)
+    try:
+        matrix = np.asarray(values)
+    except (TypeError, ValueError):  # rows of several lengths
+        raise InputError(f"{what} must be a matrix {axes}, got what is no array of numbers") from None
     if matrix.dtype == np.bool_:
         matrix = matrix.astype(np.uint8)
     if matrix.dtype.kind not in "iuf":

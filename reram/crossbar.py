@@ -72,7 +72,8 @@ class CrossbarSpec(BaseModel):
     wire_model: Literal["exact", "fast"] = "exact"
     """How wires are solved: every node of the array, or an approximation."""
     rows_active: int | None = None
-    """Wordlines on at once: a tile is read in groups of at most so many, each converted apart; None is all."""
+    """Wordlines on at once: a tile is read in groups of at most so many, each converted apart; None is all, and
+    so is any number above `tile_rows` (a hardware file refuses it)."""
     device: Any = None
     """What real cells and converters do wrong; None: nothing."""
     seed: int = 0
@@ -231,7 +232,8 @@ class CrossbarSpec(BaseModel):
         from picojoule.reram.devices import DeviceSpec
 
         if not isinstance(value, DeviceSpec | dict):
-            raise ValueError(f"device must be a DeviceSpec or its fields, got {value!r}")
+            hint = f"; write DeviceSpec(preset={value!r})" if isinstance(value, str) else ""
+            raise ValueError(f"device must be a DeviceSpec or its fields, got {value!r}{hint}")
         return value if isinstance(value, DeviceSpec) else DeviceSpec(**value)
 
     @model_validator(mode="after")

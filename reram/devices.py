@@ -77,10 +77,21 @@ class Device:
         return bool(self.adc_offset_sigma_lsb or self.adc_gain_sigma or self.adc_inl_lsb)
 
     @property
+    def has_stuck_cells(self) -> bool:
+        """Whether some cells cannot be programmed."""
+        return self.stuck_on > 0 or self.stuck_off > 0
+
+    @property
+    def has_chance(self) -> bool:
+        """Whether seeds give different hardware; drift that is the same for all cells of a state does not."""
+        uneven_drift = self.has_drift and bool(self.drift_nu_sigma or self.drift_nu_sigma_law)
+        static = self.has_stuck_cells or self.has_programming_error or uneven_drift
+        return static or self.has_read_noise or self.has_adc_error
+
+    @property
     def has_errors(self) -> bool:
         """Whether anything but wires and the on/off ratio, which `CrossbarSpec` has too, is on."""
-        stuck = self.stuck_on > 0 or self.stuck_off > 0
-        return stuck or self.has_inexact_cells or self.has_adc_error
+        return self.has_stuck_cells or self.has_inexact_cells or self.has_adc_error
 
 
 class DeviceSpec(Spec):

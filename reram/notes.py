@@ -6,7 +6,7 @@ from picojoule.reram.adcs import converting_seconds
 from picojoule.reram.energy import write_energy
 from picojoule.reram.mapping import write_seconds
 from picojoule.reram.plan import Plan
-from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec
+from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, slices_of, stored_bits
 from picojoule.sim.formats import Structure
 
 
@@ -21,7 +21,19 @@ def notes(plan: Plan, spec: ReramSpec) -> tuple[str, ...]:
     if sparse:
         saves = "their conversions at most" if spec.adc_bits == NEEDED else "nothing here"
         said.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves {saves}")
-    return (*said, *_converters(plan, spec), *_buffers(plan, spec), *_writing(plan, spec))
+    return (*said, *_cells(plan, spec), *_converters(plan, spec), *_buffers(plan, spec), *_writing(plan, spec))
+
+
+def _cells(plan: Plan, spec: ReramSpec) -> list[str]:
+    """Say what stays empty where cells do not divide the weights."""
+    said = []
+    for bits in sorted({m.weight_bits for m in plan.maps.values()}):
+        stored, room = stored_bits(spec, bits), slices_of(spec, bits) * spec.cell_bits
+        what = f"{bits}-bit weights" if stored == bits else f"the {stored}-bit magnitudes of {bits}-bit weights"
+        if room > stored:
+            count = f"{room - stored} of {room} bits {'stays' if room == stored + 1 else 'stay'}"
+            said.append(f"{spec.cell_bits}-bit cells do not divide {what}: {count} empty in every weight")
+    return said
 
 
 def _converters(plan: Plan, spec: ReramSpec) -> list[str]:

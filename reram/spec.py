@@ -13,6 +13,7 @@ from picojoule.reram.adc_models import AdcModel
 from picojoule.reram.choices import AdcBuild, AdcRange, DynamicMatmul, PowerPolicy, Replication, SignedInputs
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.devices import DeviceSpec
+from picojoule.reram.spec_checks import MOST_BITS, NEEDED, check_adc_bits, check_device, check_names
 from picojoule.sim.errors import InfeasibleError, UnsupportedError
 from picojoule.sim.formats import FormatKind, NumberFormat, integer_format
 from picojoule.sim.protocol import HardwareSpec
@@ -33,29 +34,11 @@ __all__ = [
     "input_width",
     "slices_of",
     "steps_of",
+    "stored_bits",
     "weight_width",
 ]
 
-MOST_BITS = 16
-"""Widest weight or input that crossbars take (ISAAC's native width and the limit of `CrossbarSpec`)."""
-NEEDED = "needed"
-"""`adc_bits` that follow the network's own weights."""
-
-
-def _adc_bits(value: Any) -> Any:
-    """Take a number, the lists that YAML and JSON write, or `needed`."""
-    if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= MOST_BITS:
-        raise ValueError(f"must be at {'least 1' if value < 1 else f'most {MOST_BITS}'}")
-    bits = tuple(value) if isinstance(value, list | tuple) else (value,)
-    whole = all(isinstance(b, int) and not isinstance(b, bool) and 1 <= b <= MOST_BITS for b in bits)
-    if value != NEEDED and not (bits and whole):
-        raise ValueError(
-            f"must be 1 to {MOST_BITS}, or so many for each slice (least significant first), or '{NEEDED}'"
-        )
-    return bits if isinstance(value, list) else value
-
-
-AdcBits = Annotated[int | tuple[int, ...] | Literal["needed"], BeforeValidator(_adc_bits)]
+AdcBits = Annotated[int | tuple[int, ...] | Literal["needed"], BeforeValidator(check_adc_bits)]
 
 
 class ReramSpec(HardwareSpec):
@@ -94,9 +77,14 @@ class ReramSpec(HardwareSpec):
     adc_range: AdcRange = Field(default=AdcRange.EXACT, strict=False, description="which column sums the codes span")
     adc_megasamples_per_s: float = Field(default=1280.0, gt=0, le=1e5, description="conversions of one ADC, 10^6/s")
     rows_active: int | None = Field(
-        default=None, ge=1, le=4096, description="wordlines on at once; a crossbar is read in groups of so many"
+        default=None,
+        ge=1,
+        le=4096,
+        description="wordlines on at once, all by default; a crossbar is read in groups of so many",
     )
-    device: DeviceSpec | None = Field(default=None, description="imperfections of cells and wires; none by default")
+    device: Annotated[DeviceSpec | None, BeforeValidator(check_device)] = Field(
+        default=None, description="imperfections of cells and wires; none by default"
+    )
     write_pj_per_cell: float = Field(
         default=20.0, gt=0, le=1e6, description="energy of one write pulse: (2 V)^2 / 10 kohm for 50 ns, an estimate"
     )
@@ -146,8 +134,17 @@ class ReramSpec(HardwareSpec):
         default=PowerPolicy.USED_TILES, strict=False, description="which power flows all the time"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, values: Any) -> Any:
+        return check_names(values)
+
     @model_validator(mode="after")
-    def _signed_adc(self) -> Self:
+    def _together(self) -> Self:
+        if self.rows_active is not None and self.rows_active > self.crossbar_rows:
+            raise ValueError(
+                f"rows_active must be at most crossbar_rows ({self.crossbar_rows}), got {self.rows_active}"
+            )
         if self.signed_sums and any(b < 2 for b in self.stated_adc_bits):
             raise ValueError("adc_bits must be at least 2 where column sums have a sign (differential, bipolar)")
         if self.adc_percentile < 100 and self.adc_bits != NEEDED and self.adc_range is not AdcRange.CALIBRATED:
@@ -224,7 +221,12 @@ def _width(form: NumberFormat, bits: int, what: str) -> int:
 
 def slices_of(spec: ReramSpec, weight_bits: int) -> int:
     """Return the cells that hold one weight (one polarity of it): magnitudes leave out the sign."""
-    return -(-(weight_bits - (spec.polarities - 1)) // spec.cell_bits)
+    return -(-stored_bits(spec, weight_bits) // spec.cell_bits)
+
+
+def stored_bits(spec: ReramSpec, weight_bits: int) -> int:
+    """Return the bits of a weight that its cells hold: all, or those of its magnitude where two polarities exist."""
+    return weight_bits - (spec.polarities - 1)
 
 
 def steps_of(spec: ReramSpec, input_bits: int, signed: bool) -> int:
@@ -248,7 +250,7 @@ def adc_bits_of(spec: ReramSpec, slices: int) -> tuple[int, ...] | None:
     if len(spec.adc_bits) < slices:
         raise InfeasibleError(
             f"adc_bits names {len(spec.adc_bits)} slices but a weight takes {slices} cells of {spec.cell_bits} bits; "
-            "give a number per slice, or use fewer weight bits"
+            f"give {slices} numbers, or use fewer weight bits"
         )
     return spec.adc_bits[:slices]
 
@@ -281,6 +283,6 @@ def crossbar_spec(spec: ReramSpec, weight_bits: int, input_bits: int, signed_inp
         return made
     # The converter's span is that of the widest pulse, whatever the pulse of this stream; flip keeps to half of it
     # where a column is read as a whole.
-    read = min(spec.rows_active or spec.crossbar_rows, spec.crossbar_rows)
+    read = spec.rows_active or spec.crossbar_rows
     rows = read / (2 if spec.encoding is Encoding.FLIP and read == spec.crossbar_rows else 1)
     return made.replace(adc_hi=rows * ((1 << spec.dac_bits) - 1) / made.pulse_max)

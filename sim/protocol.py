@@ -108,8 +108,8 @@ class Accelerator(Protocol):
     """One design: immutable, built from its spec.
 
     It may have more, which is looked for: `arithmetic_in(network, *, seed=0, samples=None)` returns the `arithmetic` of one
-    network's layers on one chip (`seed`), from integer inputs of its layers (`samples`) where `needs_samples` is true;
-    `chips_differ` says whether what is computed depends on the seed.
+    network's layers on one chip (`seed`), from integer inputs of its layers (`samples`) where the property `needs_samples` is
+    true; the property `chips_differ` says whether what is computed depends on the seed. Both count as false where missing.
     """
 
     model_version: ClassVar[str]

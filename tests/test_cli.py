@@ -285,6 +285,22 @@ def test_accuracy_over_chips(run: Callable[..., tuple[int, str, str]]) -> None:
     assert "every chip of this hardware computes alike: one was measured instead of 2" in " ".join(out.split())
 
 
+def test_converters_of_slices_are_set_as_a_list(
+    run: Callable[..., tuple[int, str, str]], refused: Callable[..., str]
+) -> None:
+    words = ("evaluate", "mlp-784-100-10", "--hardware", "isaac", "--set", "adc_bits=[7,7,7,7]")
+    code, out, err = run(*words, "--set", "weight_bits=8", "--format", "json")
+    assert code == 0, err
+    assert "ADC bits by slice, least significant first: 7/7/7/7 (built so for all tiles)" in out
+    assert refused(*words, code=4) == (
+        "adc_bits names 4 slices but a weight takes 8 cells of 2 bits; give 8 numbers, or use fewer weight bits"
+    )
+    assert refused(*words[:-1], "adc_bits=7,7,7,7").endswith(", got '7,7,7,7'; write adc_bits=[7, 7, 7, 7]")
+    assert refused(*words[:-1], "adc_bits=null").endswith(
+        ", got None; hardware always has ADCs, only CrossbarSpec(adc_bits=None) in Python has none"
+    )
+
+
 @pytest.mark.parametrize("command", ["presets", "methods", "doctor"])
 def test_lists(command: str, run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = run(command, "--format", "json")
@@ -735,7 +751,10 @@ def test_compress_writes_what_evaluate_reads(
     run: Callable[..., tuple[int, str, str]], refused: Callable[..., str], tmp_path: Path
 ) -> None:
     words = ("compress", "mlp-784-100-10", *EDGE, "--data", "digits", "--out", "made", "--method")
-    assert refused(*words, "lsk") == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'lsq', 'slimming')"
+    assert (
+        refused(*words, "lsk")
+        == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'lsq', 'slimming')"
+    )
     assert refused(*words, "lsq", "--option", "bits") == "--option takes key=value, got 'bits'"
     options = ("--option", "weight_bits=4", "--option", "first_last_bits=4", "--epochs", "1", "--pretrain", "1")
     code, out, err = run(*words, "lsq", *options, "--format", "json")

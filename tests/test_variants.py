@@ -9,6 +9,7 @@ from rich.console import Console
 from picojoule.models.data import load
 from picojoule.pareto_sources import gather
 from picojoule.variants import Recipe, Variant, finished, make_variant
+from picojoule.variants_crossbar import CrossbarRecipe, crossbar_figures, shown
 
 RECIPE = Recipe(
     network="dscnn-fashion",
@@ -86,3 +87,15 @@ def test_its_table_is_read_by_pareto(rows, tmp_path):
     demo().save_rows(rows[1], tmp_path)
     found = gather([tmp_path / "results.csv"], "energy_pj_per_sample")
     assert len(found.points) == 7 and all(p["run"] != "full-w8" or p["target"] == "edge-16x16" for p in found.points)
+
+
+def test_crossbars_follow_the_weights_and_meet_real_devices(rows, monkeypatch):
+    folder, small = rows[0], CrossbarRecipe(chips=2, images=20)
+    found = crossbar_figures(RECIPE, Variant(bits=8), folder, small)
+    assert 0 < found["energy_needed_pj"] < found["energy_pj_per_sample"]
+    assert found["device"]["seeds"] == 2 and found["device"]["samples"] == 20
+    assert shown("full-w8", found)["accuracy with devices"].endswith("%")
+    monkeypatch.setattr("picojoule.variants_crossbar.measure", None)
+    assert crossbar_figures(RECIPE, Variant(bits=8), folder, small) == found  # kept; anything else is made anew
+    with pytest.raises(TypeError):
+        crossbar_figures(RECIPE, Variant(bits=8), folder, CrossbarRecipe(chips=1, images=20))

@@ -530,7 +530,12 @@ def test_wires_too_large_to_solve_are_refused():
             "input_bits_per_step must be at most the 8 magnitude bits of an input, got 9; use 0 for one analogue pulse",
         ),
         ({"tile_rows": 0}, "tile_rows must be between 1 and 65536, got 0"),
+        ({"tile_rows": 65537}, "tile_rows must be between 1 and 65536, got 65537"),
         ({"rows_active": 0}, "rows_active must be between 1 and 65536, got 0"),
+        (
+            {"device": "milo-2021"},
+            "device must be a DeviceSpec or its fields, got 'milo-2021'; write DeviceSpec(preset='milo-2021')",
+        ),
         ({"r_on_ohm": 0.0}, "r_on_ohm must be more than 0 and finite, got 0"),
         ({"r_off_ohm": 1e3}, "r_off_ohm must be larger than r_on_ohm (10000), got 1000"),
         ({"wire_ohm_per_cell": -1.0}, "wire_ohm_per_cell must be 0 or more and finite, got -1"),
@@ -579,6 +584,7 @@ def test_impossible_designs_are_refused(fields, message):
         ([[1, 2]], [[256], [2]], "inputs must be between 0 and 255 (8 bits, unsigned), got 256 at [0, 0]"),
         ([[1, 2]], [[1], [0.25]], "inputs must be whole numbers, got 0.25 at [1, 0]"),
         ([["a", "b"]], [[1], [2]], "weights must be whole numbers, got an array of <U1"),
+        ([[1, 2], [3]], [[1], [2]], "weights must be a matrix [out, in], got what is no array of numbers"),
         (np.ones((0, 3)), np.ones((3, 1)), "weights must have at least one output and one input, got shape [0, 3]"),
     ],
 )

@@ -140,7 +140,10 @@ def test_an_unknown_network_gets_converters_that_lose_nothing() -> None:
     assert unknown == known  # flip, 1-bit pulses
 
 
-RULE = "must be 1 to 16, or so many for each slice (least significant first), or 'needed'"
+RULE = (
+    "must be a number from 1 to 16, one for each slice such as [7, 7, 7, 7] (least significant first), or 'needed', got"
+)
+NO_ADC = "; hardware always has ADCs, only CrossbarSpec(adc_bits=None) in Python has none"
 
 # --- refusals --------------------------------------------------------------------------------------------
 
@@ -161,12 +164,21 @@ def test_shapes_without_weights_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"adc_bits": 0}, "adc_bits must be at least 1, got 0"),
-        ({"adc_bits": [3, 0]}, f"adc_bits: {RULE}"),
-        ({"adc_bits": []}, f"adc_bits: {RULE}"),
-        ({"adc_bits": None}, f"adc_bits {RULE}, got None"),
-        ({"adc_bits": True}, f"adc_bits {RULE}, got True"),
-        ({"adc_bits": "neded"}, f"adc_bits {RULE}, got 'neded'"),
+        ({"adc_bits": 0}, f"adc_bits must be at least 1, got 0{NO_ADC}"),
+        ({"adc_bits": 17}, "adc_bits must be at most 16, got 17"),
+        (
+            {"adc_bits": [3, 0]},
+            "adc_bits: each slice takes a number from 1 to 16, got 0 for slice 1; 'needed' leaves out the ADC of slices that "
+            "hold nothing",
+        ),
+        ({"adc_bits": [3, 4.0]}, "adc_bits: each slice takes a number from 1 to 16, got 4.0 for slice 1"),
+        ({"adc_bits": []}, f"adc_bits: the list is empty; it {RULE.removesuffix(', got')}"),
+        ({"adc_bits": None}, f"adc_bits {RULE} None{NO_ADC}"),
+        ({"adc_bits": "none"}, f"adc_bits {RULE} 'none'{NO_ADC}"),
+        ({"adc_bits": True}, f"adc_bits {RULE} True"),
+        ({"adc_bits": "neded"}, f"adc_bits {RULE} 'neded'"),
+        ({"adc_bits": "7,7, 7,7"}, f"adc_bits {RULE} '7,7, 7,7'; write adc_bits=[7, 7, 7, 7]"),
+        ({"adc_bits": "7"}, f"adc_bits {RULE} '7'; write adc_bits=7"),
         (
             {"adc_bits": [1, 3], "encoding": "differential"},
             "adc_bits must be at least 2 where column sums have a sign (differential, bipolar)",
@@ -191,5 +203,5 @@ def test_fewer_converters_than_slices_are_refused() -> None:
     with pytest.raises(InfeasibleError) as error:
         isaac(adc_bits=[3, 3], **EIGHT).evaluate(linears(A))
     assert str(error.value) == (
-        "adc_bits names 2 slices but a weight takes 4 cells of 2 bits; give a number per slice, or use fewer weight bits"
+        "adc_bits names 2 slices but a weight takes 4 cells of 2 bits; give 4 numbers, or use fewer weight bits"
     )
