@@ -23,6 +23,15 @@ METHODS: dict[str, Method] = {
         about="quantisation-aware training that learns step sizes together with the weights",
         target="picojoule.compress.lsq:Lsq",
     ),
+    "bitslice": Method(
+        catalogue="S034",
+        family="bit-slice sparsity",
+        emits="int9 weights (sign and 8 magnitude bits) with power-of-two steps, 8-bit inputs",
+        source="Zhang et al. 2019, Exploring Bit-Slice Sparsity in Deep Neural Networks for Efficient ReRAM-Based Deployment, "
+        "arXiv:1908.09496",
+        about="bit-slice L1, or (default) column sums held below what converters of a given energy budget can take",
+        target="picojoule.compress.bitslice:Bitslice",
+    ),
 }
 """Every method by name: to add one, write its file and add a line here."""
 
