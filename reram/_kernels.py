@@ -113,11 +113,14 @@ def _add_up(pulses: Array, count: int, input_sum: Array) -> None:
 def _round_and_add(
     value: Array, count: int, scale: float, zero: float, low: int, high: int, step_worth: int, total: Array
 ) -> None:
-    """Add the codes rint(value * scale - zero), within low .. high, times step_worth to total; as `Adc.convert` in float32."""
+    """Add the codes rint(value * scale - zero), within low .. high, plus zero, times step_worth to total.
+
+    As `Adc.convert` in float32, counted from the code of 0, -zero.
+    """
     lo, hi = np.float32(low), np.float32(high)
     factor, shift = np.float32(scale), np.float32(zero)
     for b in range(count):
-        code = np.int32(min(max(np.rint(np.float32(value[b]) * factor - shift), lo), hi))
+        code = np.int32(min(max(np.rint(np.float32(value[b]) * factor - shift), lo), hi) + shift)
         total[b] = np.int32(total[b] + np.int32(code * np.int32(step_worth)))
 
 

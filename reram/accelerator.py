@@ -2,7 +2,7 @@
 
 Weights stay in crossbars and all layers work at once, as a pipeline: a report's latency is that of the pipeline
 (`pipeline.py`), each layer's own time stands with the layer. Costs depend on the weights where `adc_bits` is `needed`, never
-on the inputs. Writing the weights stands in `resources`, outside the totals of an inference.
+on the inputs. Writing the weights stands in a note, outside the totals of an inference.
 """
 
 from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def _static(
         on_tiles = sum(e.pj for layer in layers for e in layer.energy if e.component not in _OFF_TILES)
         busy_pj = built * tile_busy_mw(spec, plan.converters.built_bits) * latency_s * 1e9
         idle_pj = max(0.0, busy_pj - on_tiles)
-    return spent(static_energy(latency_s, tile * plan.placement.tiles, tile * built, idle_pj, chips, spec))
+    return spent(static_energy(latency_s, tile * plan.placement.tiles, idle_pj, chips, spec))
 
 
 _OFF_TILES = ("host", "link", "spill", "write", "vector")

@@ -1,15 +1,16 @@
-"""What converters cost at any resolution, under four laws that disagree: an ADC saving is a range over them, never one number.
+"""What converters cost at any resolution, under laws that disagree: an ADC saving is a range over them, never one number.
 
 - `isaac_sar`: ISAAC's converter (8 bits, 1.28 GS/s, 1.56 pJ, 1200 um2, 32 nm), scaled as HWComponents' SAR points.
 - `survey`: regression over surveyed converters (Murmann; Accelergy ADC plug-in); refuses fewer than 4 bits.
-- `neurosim_sar`: NeuroSim's slow, small SAR converter, N + 1 ns a conversion. The current of the column's cells is part of
-  its published fit: give `r_column_ohm` to have it in, and then do not bill the cells elsewhere.
-- `bitslice_paper`: the law behind the overhead table of bit-slice sparsity (arXiv 1909.08496), anchored at ISAAC's part. Its
-  28.4 times (1 bit) and 14.2 times (3 bits) are ratios of *power*; energy is 227.6 and 37.9 times lower.
+- `neurosim_sar`: NeuroSim's slow, small SAR converter. Give `r_column_ohm` to have the current of the column's cells in,
+  part of its published fit, and then do not bill the cells elsewhere.
+- `bitslice_paper`: the law behind the overhead table of bit-slice sparsity (arXiv 1909.08496), anchored at ISAAC's part;
+  its 28.4 and 14.2 times (1, 3 bits) are ratios of *power*; energy is 227.6 and 37.9 times lower.
 
-0 bits is no converter: no energy, area or time. `isaac_sar` and `bitslice_paper` are carried to other nodes as logic; the
-other two have a node of their own. The laws and their sources are in `sim.technology.adc_laws`, the constants that bills
-name in `sim.technology.table_adc`.
+- `neurosim_mlsa`: 2^N - 1 parallel sense amplifiers, NeuroSim's default; the current of the column's cells is in it.
+
+0 bits is no converter: no energy, area or time. `isaac_sar` and `bitslice_paper` are carried to other nodes as logic, the
+others have their own. Laws and sources: `sim.technology.adc_laws`, `sense_amplifier_law`; constants of bills: `table_adc`.
 """
 
 from collections.abc import Sequence
@@ -30,28 +31,29 @@ from picojoule.sim.technology import (
     product_key,
 )
 from picojoule.sim.technology.adc_laws import ANCHOR_BITS, SURVEY_LEAST_BITS
+from picojoule.sim.technology.sense_amplifier_law import COLUMN_OHM, sense_area_um2, sense_energy_pj, sense_ns
 from picojoule.sim.technology.table_adc import MOST_ADC_BITS
 
 Array = npt.NDArray[np.float64]
 Quantity = Literal["energy", "area"]
 
-NODE_NM = 32.0
-"""Node of the constants."""
-MEGASAMPLES_PER_S = 1280.0
-"""Rate of ISAAC's converter at 8 bits."""
+NODE_NM, MEGASAMPLES_PER_S = 32.0, 1280.0
+"""Node of the constants; rate of ISAAC's converter at 8 bits."""
 
 
 class AdcModel(StrEnum):
     """Which law prices a converter; see the module."""
 
     ISAAC_SAR = "isaac_sar"
-    """ISAAC's converter scaled as a SAR: part grows with N, part with 2^N; N cycles."""
+    """ISAAC's converter scaled as a SAR; N cycles."""
     SURVEY = "survey"
-    """Regression over surveyed converters; one conversion per sample period, 4 bits and more."""
+    """Regression over surveyed converters; 4 bits and more."""
     NEUROSIM_SAR = "neurosim_sar"
     """NeuroSim's SAR: column power times N + 1 ns, transistor counts."""
     BITSLICE_PAPER = "bitslice_paper"
     """Power 2^N / (N + 1), time N: what the bit-slice sparsity paper assumes."""
+    NEUROSIM_MLSA = "neurosim_mlsa"
+    """NeuroSim's sense amplifiers: one for each level, all at once."""
 
 
 _FAMILY = {
@@ -59,8 +61,9 @@ _FAMILY = {
     AdcModel.SURVEY: "survey",
     AdcModel.NEUROSIM_SAR: "neurosim",
     AdcModel.BITSLICE_PAPER: "bitslice",
+    AdcModel.NEUROSIM_MLSA: "mlsa",
 }
-_OWN_ANCHOR = (AdcModel.SURVEY, AdcModel.NEUROSIM_SAR)
+_OWN_ANCHOR = (AdcModel.SURVEY, AdcModel.NEUROSIM_SAR, AdcModel.NEUROSIM_MLSA)
 
 
 class AdcSaving(TypedDict):
@@ -83,7 +86,7 @@ def adc_energy_pj(
     """Return the energy of one conversion at `bits`, pJ; any shape.
 
     `megasamples_per_s` matters to the survey, `r_column_ohm` (resistance of the column's driven cells in parallel, read at
-    0.5 V) to `neurosim_sar`. Errors as `adc_area_um2`.
+    0.5 V) to `neurosim_sar`, and to `neurosim_mlsa` (with all cells on). Errors as `adc_area_um2`.
     """
     chosen, n = _checked(model, bits)
     if r_column_ohm is not None and not 0 < r_column_ohm < np.inf:
@@ -97,6 +100,8 @@ def adc_energy_pj(
             energy = adc_laws.survey_energy_pj(used, _samples_per_s(megasamples_per_s), _node(node_nm))
         case AdcModel.NEUROSIM_SAR:
             energy = adc_laws.neurosim_energy_pj(used, node_nm, r_column_ohm)
+        case AdcModel.NEUROSIM_MLSA:
+            energy = sense_energy_pj(used, _node(node_nm), r_column_ohm or COLUMN_OHM)
         case _:
             scale = logic_energy_scale(NODE_NM, node_nm)
             energy = constant("isaac.adc.conversion").value * scale * _table_ratios(chosen, "energy")[used]
@@ -125,18 +130,26 @@ def adc_area_um2(
             area = adc_laws.survey_area_um2(used, _samples_per_s(megasamples_per_s), _node(node_nm))
         case AdcModel.NEUROSIM_SAR:
             area = adc_laws.neurosim_area_um2(used, node_nm)
+        case AdcModel.NEUROSIM_MLSA:
+            area = sense_area_um2(used, _node(node_nm))
         case _:
             scale = logic_area_scale(NODE_NM, node_nm)
             area = 1e6 * constant("isaac.adc.area").value * scale * _table_ratios(chosen, "area")[used]
     return np.where(n > 0, area, 0.0)
 
 
-def adc_seconds(model: AdcModel | str, bits: npt.ArrayLike, *, megasamples_per_s: float = MEGASAMPLES_PER_S) -> Array:
-    """Return the time of one conversion at `bits`, s; any shape.
+def adc_seconds(
+    model: AdcModel | str,
+    bits: npt.ArrayLike,
+    *,
+    megasamples_per_s: float = MEGASAMPLES_PER_S,
+    node_nm: float = NODE_NM,
+    r_column_ohm: float | None = None,
+) -> Array:
+    """Return the time of one conversion at `bits`, s; any shape. Errors as `adc_area_um2`.
 
-    `megasamples_per_s` is the rate at 8 bits: `isaac_sar` and `bitslice_paper` take a cycle per bit and so N/8 of its
-    period; the survey's converters take the whole period at any resolution; `neurosim_sar` takes N + 1 ns whatever the rate.
-    Errors as `adc_area_um2`.
+    `megasamples_per_s` is the rate at 8 bits: `isaac_sar` and `bitslice_paper` take N/8 of its period, the survey's
+    converters all of it; `neurosim_sar` takes N + 1 ns whatever the rate, `neurosim_mlsa` what its node and column take.
     """
     chosen, n = _checked(model, bits)
     period = 1.0 / _samples_per_s(megasamples_per_s)
@@ -145,6 +158,8 @@ def adc_seconds(model: AdcModel | str, bits: npt.ArrayLike, *, megasamples_per_s
             seconds = np.full(n.shape, period)
         case AdcModel.NEUROSIM_SAR:
             seconds = adc_laws.neurosim_ns(n) * 1e-9
+        case AdcModel.NEUROSIM_MLSA:
+            seconds = np.full(n.shape, 1e-9 * sense_ns(_node(node_nm), r_column_ohm or COLUMN_OHM))
         case _:
             seconds = n * (period / ANCHOR_BITS)
     return np.where(n > 0, seconds, 0.0)
@@ -158,8 +173,7 @@ def adc_energy_ratio(model: AdcModel | str, bits: npt.ArrayLike) -> Array:
 def adc_power_ratio(model: AdcModel | str, bits: npt.ArrayLike) -> Array:
     """Return how many times less power a busy converter takes than one of 8 bits; infinite at 0 bits.
 
-    Power is energy over the time of a conversion, so a converter that is quicker with fewer bits saves less power than
-    energy: 28.4 and 227.6 times at 1 bit by the bit-slice paper's law.
+    A converter that is quicker with fewer bits saves less power than energy (bit-slice paper, 1 bit: 28.4 and 227.6 times).
     """
     return _ratio(_power_w(model, ANCHOR_BITS), _power_w(model, bits))
 
@@ -167,8 +181,7 @@ def adc_power_ratio(model: AdcModel | str, bits: npt.ArrayLike) -> Array:
 def adc_constant(model: AdcModel | str, quantity: Quantity, bits: int) -> tuple[str, str]:
     """Return the constants whose product is a converter's energy (pJ) or area (mm2) at 32 nm: (anchor, factor).
 
-    The factor is empty at 8 bits. At other nodes add `logic_scale_key` or `logic_area_key`, or use `adc_key`. Errors as
-    `adc_area_um2`; 0 bits have no constant and are an InputError.
+    Empty factor at 8 bits; `adc_key` serves other nodes. Errors as `adc_area_um2`; 0 bits are an InputError.
     """
     chosen, n = _checked(model, bits)
     if int(n) == 0:
@@ -196,11 +209,10 @@ def adc_saving(
 ) -> dict[AdcModel, AdcSaving]:
     """Return, by model, how many times less the converters of bit slices cost than equal ones of `baseline_bits`.
 
-    The sequences run over the slices, in the same order; `baseline_conversions` is for a baseline that converts more (the
-    columns that are empty here). Slices have converters of their own and share a shift-and-add, so *time* is that of the
-    slowest slice; *area* is that of converters built for their slice; *energy* is that of all conversions, and *power* that
-    of busy converters, weighted by conversions. A model that does not reach down to these bits (the survey, below 4) is left
-    out. Same node and rate on both sides: 32 nm, 1.28 GS/s.
+    `baseline_conversions` is for a baseline that converts more (the columns that are empty here). Slices have converters of
+    their own and share a shift-and-add, so *time* is that of the slowest; *area* is that of converters built for their slice;
+    *energy* that of all conversions, *power* that of busy converters, weighted by conversions. A model that does not reach
+    down to these bits (the survey, below 4) is left out. Same node and rate on both sides: 32 nm, 1.28 GS/s.
 
     Raises:
         InputError: for sequences that differ in length, no conversion at all, or a baseline of 0 bits.
@@ -260,8 +272,7 @@ def _checked(model: AdcModel | str, bits: npt.ArrayLike) -> tuple[AdcModel, npt.
         chosen = AdcModel(model)
     except ValueError:
         raise InputError(unknown_choice("ADC model", str(model), [m.value for m in AdcModel])) from None
-    given = np.asarray(bits)
-    if given.dtype.kind not in "iuf":
+    if (given := np.asarray(bits)).dtype.kind not in "iuf":
         raise InputError(f"ADC bits must be whole numbers, got an array of {given.dtype}")
     wrong = given[~((given >= 0) & (given <= MOST_ADC_BITS) & (np.floor(given) == given))]
     if wrong.size:

@@ -6,9 +6,14 @@ network's own integer weights decide (`needs.py`): columns without a filled cell
 - under `design_time` the bits of its slice's converters, which are what any tile of the network needs of that slice;
 - under `run_time` the bits that its own row tile and slice need: converters are built as wide as the widest, and stop early.
 
+A SAR that stops early has done b of its B cycles, all of them with the capacitors and at the power of B bits: it saves time and
+energy in proportion, less than a converter built for b bits. What converts in one go (survey, sense amplifiers) saves nothing.
+
 The slices of a weight share a shift-and-add, so a read lasts as long as its widest conversion:
 
     read = max(array's read_ns, columns per ADC x time of one conversion)
+
+where a pair of columns that are subtracted (differential) is one column to its ADC.
 """
 
 from collections import defaultdict
@@ -23,7 +28,7 @@ from picojoule.reram.adc_models import AdcModel, adc_area_um2, adc_energy_pj, ad
 from picojoule.reram.integer_weights import integer_weights
 from picojoule.reram.mapping import LayerMapping
 from picojoule.reram.needs import adc_needs
-from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, SignedInputs, adc_bits_of, crossbar_spec
+from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, SignedInputs, adc_bits_of, crossbar_spec, slices_of
 from picojoule.sim.cost import AreaItem, Energy
 from picojoule.sim.formats import NumberFormat
 from picojoule.sim.ir import Layer
@@ -49,13 +54,13 @@ class SliceAdc:
 class LayerAdc:
     """The converters of a layer by slice, least significant first; `empty_pairs` of `pairs` (row tile, slice) hold nothing.
 
-    `unbuilt` counts crossbars that would hold such pairs only, were each slice given crossbars of its own.
+    `built` are the bits of converters that stop early; 0: each conversion has a converter of its width.
     """
 
     slices: tuple[SliceAdc, ...]
     pairs: int = 0
     empty_pairs: int = 0
-    unbuilt: int = 0
+    built: int = 0
 
     @property
     def widest(self) -> int:
@@ -139,8 +144,8 @@ def stated_adc(mapping: LayerMapping, spec: ReramSpec) -> LayerAdc:
     return LayerAdc(slices=tuple(SliceAdc(conversions={b: mapping.columns_per_slice}) for b in bits))
 
 
-def needed_adc(needs: LayerNeeds, built: tuple[int, ...], outputs: int, spec: ReramSpec) -> LayerAdc:
-    """Return the converters of a layer of `outputs` per group that follow its weights; `built`: the network's per slice."""
+def needed_adc(needs: LayerNeeds, built: tuple[int, ...], spec: ReramSpec) -> LayerAdc:
+    """Return the converters of a layer that follow its weights; `built`: the network's per slice."""
     converted = needs.columns - needs.zero_columns
     at_run_time = spec.adc is AdcBuild.RUN_TIME
     parts = []
@@ -152,12 +157,7 @@ def needed_adc(needs: LayerNeeds, built: tuple[int, ...], outputs: int, spec: Re
                 counts[bits] += count
         parts.append(SliceAdc(conversions=dict(counts), skipped=int(needs.zero_columns[..., k].sum())))
     empty = converted == 0
-    return LayerAdc(
-        slices=tuple(parts),
-        pairs=empty.size,
-        empty_pairs=int(empty.sum()),
-        unbuilt=int(empty.sum()) * -(-outputs // spec.crossbar_cols) * spec.polarities,
-    )
+    return LayerAdc(slices=tuple(parts), pairs=empty.size, empty_pairs=int(empty.sum()))
 
 
 def read_seconds(bits: int, spec: ReramSpec) -> float:
@@ -167,11 +167,17 @@ def read_seconds(bits: int, spec: ReramSpec) -> float:
 
 def converting_seconds(bits: int, spec: ReramSpec) -> float:
     """Return how long an ADC takes for its columns of a read."""
-    return spec.columns_per_adc * _seconds(spec.adc_model, bits, spec.adc_megasamples_per_s)
+    return spec.columns_per_adc * _seconds(
+        spec.adc_model, bits, spec.adc_megasamples_per_s, spec.node_nm, _column_ohm(spec)
+    )
 
 
 def adc_lines(adc: LayerAdc, steps: int, spec: ReramSpec) -> list[Energy]:
-    """Return the bill of the converters for `steps` input steps of positions: a line per resolution."""
+    """Return the bill of the converters for `steps` input steps of positions: a line per resolution.
+
+    A conversion of b bits by a converter of `adc.built` bits B costs the energy of B bits times the share of its cycles: b / B
+    (`isaac_sar`, `bitslice_paper`) or (b + 1) / (B + 1) (`neurosim_sar`).
+    """
     return [
         Energy(
             component="adc",
@@ -180,7 +186,7 @@ def adc_lines(adc: LayerAdc, steps: int, spec: ReramSpec) -> list[Energy]:
             pj_per_event=pj,
         )
         for bits, count in sorted(adc.by_bits().items())
-        for key, pj in (_energy(spec.adc_model, bits, spec.adc_megasamples_per_s, spec.node_nm),)
+        for key, pj in (_stopped(bits, adc.built or bits, spec),)
     ]
 
 
@@ -198,25 +204,47 @@ def adc_area(per_slice: tuple[int, ...], count: float, spec: ReramSpec) -> list[
 def adc_power_mw(per_slice: tuple[int, ...], spec: ReramSpec) -> float:
     """Return the power of one busy ADC, the mean over the slices: its columns in the time of a read."""
     widths = per_slice if spec.adc is AdcBuild.DESIGN_TIME else (max(per_slice),)
-    pj = sum(_energy(spec.adc_model, b, spec.adc_megasamples_per_s, spec.node_nm)[1] for b in widths if b) / len(widths)
+    pj = sum(_conversion(b, spec)[1] for b in widths if b) / len(widths)
     return pj * spec.columns_per_adc / read_seconds(max(widths), spec) * 1e-9
 
 
 def widest_bits(spec: ReramSpec) -> tuple[int, ...]:
     """Return the bits per slice of a chip whose network is unknown: those stated, or such as lose nothing."""
     if spec.adc_bits != NEEDED:
-        return spec.stated_adc_bits
+        return spec.stated_adc_bits[: slices_of(spec, spec.weight_bits)]
     return (crossbar_spec(spec, spec.weight_bits, spec.activation_bits, spec.signed_sums).lossless_adc_bits,)
 
 
-@cache
-def _seconds(model: AdcModel, bits: int, rate: float) -> float:
-    return float(adc_seconds(model, bits, megasamples_per_s=rate))
+def _column_ohm(spec: ReramSpec) -> float | None:
+    """Return the resistance of a column with all cells on, where the law has the column's current in it."""
+    if spec.adc_model is not AdcModel.NEUROSIM_MLSA or spec.cell_on_ohm is None:
+        return None
+    return spec.cell_on_ohm / (spec.rows_active or spec.crossbar_rows)
+
+
+def _stopped(bits: int, built: int, spec: ReramSpec) -> tuple[str, float]:
+    """Return the constant and energy of a conversion that a converter of `built` bits ends after `bits` of them."""
+    key, pj = _conversion(built, spec)
+    match spec.adc_model:
+        case AdcModel.SURVEY | AdcModel.NEUROSIM_MLSA:
+            return key, pj
+        case AdcModel.NEUROSIM_SAR:
+            return key, pj * (bits + 1) / (built + 1)
+    return key, pj * bits / built
+
+
+def _conversion(bits: int, spec: ReramSpec) -> tuple[str, float]:
+    return _energy(spec.adc_model, bits, spec.adc_megasamples_per_s, spec.node_nm, _column_ohm(spec))
 
 
 @cache
-def _energy(model: AdcModel, bits: int, rate: float, node_nm: float) -> tuple[str, float]:
-    pj = float(adc_energy_pj(model, bits, megasamples_per_s=rate, node_nm=node_nm))
+def _seconds(model: AdcModel, bits: int, rate: float, node_nm: float, ohm: float | None) -> float:
+    return float(adc_seconds(model, bits, megasamples_per_s=rate, node_nm=node_nm, r_column_ohm=ohm))
+
+
+@cache
+def _energy(model: AdcModel, bits: int, rate: float, node_nm: float, ohm: float | None) -> tuple[str, float]:
+    pj = float(adc_energy_pj(model, bits, megasamples_per_s=rate, node_nm=node_nm, r_column_ohm=ohm))
     return adc_key(model, "energy", bits, node_nm=node_nm), pj
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from picojoule.reram.analog_cells import child_generator
 from picojoule.reram.devices import Device
+from picojoule.reram.encoding import split_evenly
 
 _CURVE_POINTS = np.linspace(0.0, 1.0, 1025)
 _S_PEAK = 6.0 * np.sqrt(3.0)  # u (1 - u) (1 - 2 u) is 1 / (6 sqrt 3) at its largest
@@ -30,13 +31,21 @@ class ConverterErrors:
     """The nonlinearity at share u of the range is u (1 - u) (bow + ess (1 - 2 u)), codes."""
 
 
-def converter_errors(device: Device, seed: int, tile: int, plane: int, outputs: int) -> ConverterErrors:
-    """Draw the converters that serve `outputs` bitlines of one plane; `columns_per_adc` neighbours share one."""
-    count = -(-outputs // device.columns_per_adc)
-    owner_O = np.arange(outputs) // device.columns_per_adc
+def converter_errors(device: Device, seed: int, tile: int, plane: int, outputs: int, tile_cols: int) -> ConverterErrors:
+    """Draw the converters that serve `outputs` bitlines of one plane: `columns_per_adc` neighbours of an array share one."""
+    arrays = split_evenly(outputs, tile_cols)
+    groups = [-(-(array.stop - array.start) // device.columns_per_adc) for array in arrays]
+    firsts = np.cumsum([0, *groups[:-1]]).tolist()
+    owner_O = np.concatenate(
+        [
+            first + np.arange(array.stop - array.start) // device.columns_per_adc
+            for first, array in zip(firsts, arrays, strict=True)
+        ]
+    )
 
     def drawn(effect: str) -> NDArray[np.float64]:
-        return child_generator(seed, effect, tile, plane).standard_normal(count)
+        normal: NDArray[np.float64] = child_generator(seed, effect, tile, plane).standard_normal(sum(groups))
+        return normal
 
     angle_N = np.arctan2(drawn("adc_bow"), drawn("adc_ess"))
     bow_N, ess_N = 4.0 * np.cos(angle_N), _S_PEAK * np.sin(angle_N)

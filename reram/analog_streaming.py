@@ -25,6 +25,7 @@ from picojoule.reram.converter import NO_CONVERTER, Adc
 from picojoule.reram.crossbar import CrossbarSpec
 from picojoule.reram.devices import Device
 from picojoule.reram.encoding import TileCells
+from picojoule.reram.streaming import leak_ratio, pulses, step_worth
 
 _BLOCK_BYTES = 2 << 20  # column sums of one block: about a second-level cache
 _MIN_BLOCK, _MAX_BLOCK = 128, 4096
@@ -37,7 +38,7 @@ class ConvertedPlane:
     bitlines: slice
     adc: Adc
     gain: NDArray[np.float64]
-    """[O]: what one code is worth."""
+    """[O]: what one code is worth; 0 where all cells of the group are empty, so that the column is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +57,8 @@ class AnalogStream:
     curve: NDArray[np.float32] | None
     """[C, 2]: bow and S of the converters' nonlinearity, codes."""
     planes: tuple[ConvertedPlane, ...]
-    constant: NDArray[np.float64]
-    """[O]: zero points of the codes."""
+    digital: NDArray[np.float64]
+    """[O]: what is added per unit of the sum of these rows' inputs."""
 
     @property
     def is_exact(self) -> bool:
@@ -81,18 +82,20 @@ def build_stream(
     `device` with chance in cells or converters means the float32 way.
     """
     scaled = device.has_inexact_cells or device.has_adc_error
-    outputs = tile.sums.shape[1]
+    outputs, r = tile.sums.shape[1], leak_ratio(spec)
+    leak = r * spec.cell_max
     cells: list[NDArray[Any]] = []
     variances: list[NDArray[np.float32]] = []
     curves: list[NDArray[np.float32]] = []
     planes: list[ConvertedPlane] = []
-    constant_O = np.zeros(outputs)
+    digital_O = encoded.digital.astype(np.float64)
     for plane, k in enumerate(encoded.slice_of_plane):
         adc = adcs[k]
         if adc == NO_CONVERTER:
             continue
-        worth_O = encoded.gain[plane] * tile.compensation / swing(spec)
-        constant_O += worth_O * adc.lo * int(step_worth(spec).sum())
+        gain_O = encoded.gain[plane] * encoded.cells[plane][:, group].any(axis=1)
+        worth_O = gain_O * tile.compensation / (1.0 - r)
+        digital_O -= gain_O * leak / (1.0 - r)
         start = len(planes) * outputs
         planes.append(ConvertedPlane(bitlines=slice(start, start + outputs), adc=adc, gain=worth_O * adc.step))
         sums_OR = tile.sums[plane][:, group]
@@ -100,8 +103,8 @@ def build_stream(
             cells.append(sums_OR)
             continue
         if tile.on_levels:
-            sums_OR = swing(spec) * sums_OR + leak(spec)
-        errors = converter_errors(device, seed, place[0], plane, outputs)
+            sums_OR = (1.0 - r) * sums_OR + leak
+        errors = converter_errors(device, seed, place[0], plane, outputs, spec.tile_cols)
         scale_O1 = ((1.0 + errors.gain) / adc.step)[:, None]
         zero_O1 = (errors.offset - adc.lo / adc.step)[:, None]
         cells.append(np.concatenate([sums_OR * scale_O1, zero_O1], axis=1).astype(np.float32))
@@ -112,22 +115,12 @@ def build_stream(
         rows=rows,
         place=place,
         cells=np.concatenate(cells) if cells else np.zeros((0, rows.stop - rows.start)),
-        leak=leak(spec) if tile.on_levels and not scaled else 0.0,
+        leak=leak if tile.on_levels and not scaled else 0.0,
         variance=np.concatenate(variances) if variances else None,
         curve=np.concatenate(curves) if device.adc_inl_lsb > 0 and curves else None,
         planes=tuple(planes),
-        constant=constant_O,
+        digital=digital_O,
     )
-
-
-def swing(spec: CrossbarSpec) -> float:
-    """Return what a level is worth in a column sum beside the leak; a differential pair has no leak and is normed."""
-    return 1.0 - leak(spec) / spec.cell_max
-
-
-def leak(spec: CrossbarSpec) -> float:
-    """Return what an empty cell adds to a column sum under a pulse of 1, in cell units."""
-    return 0.0 if spec.encoding.value == "differential" else spec.off_on_ratio * spec.cell_max
 
 
 def add_stream(
@@ -136,7 +129,6 @@ def add_stream(
     """Add what a group of rows computes from `x_IB` (checked whole numbers) to `y_OB`, in place."""
     if not stream.planes:
         return
-    y_OB += stream.constant[:, None]
     dtype = stream.cells.dtype
     worth_J = step_worth(spec).astype(dtype)
     bitlines = len(stream.cells)
@@ -145,7 +137,7 @@ def add_stream(
     for start in range(0, x_IB.shape[1], size):
         block = slice(start, start + size)
         pulses_JRB = pulses(x_IB[stream.rows, block], spec, dtype)
-        sums_JCB = _column_sums(stream, pulses_JRB, swing(spec))
+        sums_JCB = _column_sums(stream, pulses_JRB, 1.0 - leak_ratio(spec))
         if stream.variance is not None:
             _add_noise(sums_JCB, stream.variance, pulses_JRB, noise)
         _convert(sums_JCB, stream)
@@ -187,11 +179,12 @@ def _normal_quantiles() -> NDArray[np.float32]:
 
 
 def _convert(sums_JCB: NDArray[Any], stream: AnalogStream) -> None:
-    """Replace column sums by codes, in place."""
+    """Replace column sums by codes, counted from the code of a sum of 0, in place."""
     for plane in stream.planes:
         part = sums_JCB[:, plane.bitlines]
         if stream.is_exact:
             plane.adc.convert(part)
+            part -= plane.adc.zero_code
             continue
         top = np.float32(plane.adc.codes - 1)
         if stream.curve is not None:
@@ -201,19 +194,4 @@ def _convert(sums_JCB: NDArray[Any], stream: AnalogStream) -> None:
             part += u * (1 - u) * (bow + ess * (1 - 2 * u))
         np.clip(part, np.float32(0), top, out=part)
         np.rint(part, out=part)
-
-
-def step_worth(spec: CrossbarSpec) -> NDArray[np.int64]:
-    """Return what a pulse of 1 in each input step is worth."""
-    return np.int64(1) << (spec.bits_per_pulse * np.arange(spec.steps, dtype=np.int64))
-
-
-def pulses(x_RB: NDArray[Any], spec: CrossbarSpec, dtype: Any) -> NDArray[Any]:
-    """Return the pulses [J, R, B] that carry `x_RB`, the least significant step first, with the sign of their input."""
-    small = np.uint8 if spec.magnitude_bits <= 8 else np.uint16
-    size_RB: NDArray[Any] = (np.abs(x_RB) if spec.signed_inputs else x_RB).astype(small)
-    shift_J11 = (spec.bits_per_pulse * np.arange(spec.steps)).astype(small)[:, None, None]
-    pulses_JRB: NDArray[Any] = ((size_RB >> shift_J11) & small(spec.pulse_max)).astype(dtype)
-    if spec.signed_inputs:
-        np.negative(pulses_JRB, out=pulses_JRB, where=x_RB < 0)
-    return pulses_JRB
+        part -= np.float32(plane.adc.zero_code)

@@ -2,11 +2,13 @@
 
 Parts follow what the design changes: converters their number, bits and law, sample-and-holds their number, crossbars their
 cells, registers the rows and columns they serve, the buffer its capacity, and all of them the node (`technology.py`). A DAC
-of v bits is taken 2^(v-1) times ISAAC's, as its energy.
+of v bits is taken 2^(v-1) times ISAAC's, as its energy. Parts that ISAAC has not: `periphery`.
 """
 
 from picojoule.reram.adcs import adc_area, adc_power_mw
 from picojoule.reram.energy import ACCUMULATOR_BITS
+from picojoule.reram.periphery import periphery_area
+from picojoule.reram.periphery_keys import Accumulators, ColumnSelect, RowDriver
 from picojoule.reram.spec import MOST_BITS, ReramSpec
 from picojoule.reram.technology import Follows, area_item, energy_scale
 from picojoule.reram.traffic import link_share
@@ -25,14 +27,15 @@ _FOLLOWS = {"crossbar": Follows.CELL, "edram": Follows.MEMORY}
 def _instances(spec: ReramSpec) -> dict[str, float]:
     """Return the parts of one tile but its converters and lanes, as so many of ISAAC's; its share of a router included."""
     imas, crossbars = spec.imas_per_tile, spec.crossbars_per_tile
+    shared = spec.accumulators is Accumulators.SHARED
     rows, cols = crossbars * spec.crossbar_rows, crossbars * spec.crossbar_cols
-    return {
-        "dac": rows * 2 ** (spec.dac_bits - 1),
-        "sample_hold": cols,
-        "crossbar": crossbars * spec.crossbar_rows * spec.crossbar_cols / _ISAAC_CELLS,
-        "shift_add": imas * spec.adcs_per_ima / 2 + 1,
+    counts = {
+        "dac": rows * 2 ** (spec.dac_bits - 1) if spec.row_driver is RowDriver.DAC else 0,
+        "sample_hold": cols if spec.column_select is ColumnSelect.SAMPLE_HOLD else 0,
+        "crossbar": rows * spec.crossbar_cols / _ISAAC_CELLS,
+        "shift_add": (imas * spec.adcs_per_ima / 2 if shared else 0) + 1,
         "input_register": rows / _ISAAC_LINES,
-        "output_register": cols / _ISAAC_LINES,
+        "output_register": cols / _ISAAC_LINES if shared else 0,
         "edram": spec.edram_kib / _ISAAC_EDRAM_KIB,
         "bus": 1,
         "router": 1 / _TILES_PER_ROUTER,
@@ -40,6 +43,7 @@ def _instances(spec: ReramSpec) -> dict[str, float]:
         "max_pool": 1,
         "tile_output_register": 1,
     }
+    return {name: count for name, count in counts.items() if count}
 
 
 def tile_area(spec: ReramSpec, built_bits: tuple[int, ...]) -> tuple[AreaItem, ...]:
@@ -47,10 +51,13 @@ def tile_area(spec: ReramSpec, built_bits: tuple[int, ...]) -> tuple[AreaItem, .
     nm = spec.node_nm
     lane_mm2 = float(multiply_add_area_um2(MOST_BITS, MOST_BITS, ACCUMULATOR_BITS, nm)) * 1e-6
     lane_key = product_key("mac.int8.multiply.area.45nm", logic_area_key(45, nm))
-    parts = [area_item(name, count, nm, _FOLLOWS.get(name, Follows.LOGIC)) for name, count in _instances(spec).items()]
+    instances = _instances(spec)
+    if spec.cell_area_f2 is not None:
+        instances.pop("crossbar")
+    parts = [area_item(name, count, nm, _FOLLOWS.get(name, Follows.LOGIC)) for name, count in instances.items()]
     adcs = adc_area(built_bits, spec.imas_per_tile * spec.adcs_per_ima, spec)
     lanes = AreaItem(component="vector", constant=lane_key, mm2=spec.vector_lanes * lane_mm2)
-    return (*adcs, *parts, lanes)
+    return (*adcs, *parts, *periphery_area(spec, built_bits), lanes)
 
 
 def tile_busy_mw(spec: ReramSpec, built_bits: tuple[int, ...]) -> float:

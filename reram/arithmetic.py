@@ -6,7 +6,8 @@ matrix of plain numbers, and one matrix product covers all of them. Only the oth
 
 Rules (those of the CrossSim 3.2 cases in the tests): a reduction longer than a tile is cut into the fewest tiles, as
 equal as possible, larger ones first, and a tile likewise into groups of `rows_active`; one conversion per group, slice
-and input step; clip, then round half to even; everything after the ADC is exact. With a `device`, `analog` takes
+and input step; clip, then round half to even; everything after the ADC is exact. Columns known to be empty are not
+read, though their cells may conduct. With a `device`, `analog` takes
 over.
 
 Letters: P = plane (a slice, or one polarity of it), O = output, I = input, R = wordline of a group, B = batch.
@@ -19,26 +20,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from picojoule.reram.bit_streaming import BitStream, build_bit_stream, octets
-from picojoule.reram.converter import NO_CONVERTER, Adc
+from picojoule.reram.converter import Adc
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.encoding import encode_tile, split_evenly
-from picojoule.reram.streaming import (
-    FLOAT32_WHOLE,
-    Stream,
-    add_stream,
-    blocks,
-    build_stream,
-    leak_ratio,
-    sum_extremes,
-)
+from picojoule.reram.streaming import Stream, add_stream, blocks, build_stream, leak_ratio, sum_extremes
+from picojoule.reram.whole import FLOAT32_WHOLE, check_unconverted, input_matrix, row_tiles, weight_matrix
 from picojoule.reram.wires import solve_bitlines
-from picojoule.sim.errors import InputError, UnsupportedError
+from picojoule.sim.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from picojoule.reram.analog import AnalogCrossbar
+    from picojoule.reram.analog_cells import AnalogTile
 
 _FLOAT64_WHOLE = 1 << 53  # whole numbers up to here are exact in float64 (53-bit significand, IEEE 754)
 _BLOCK_BYTES = 16 << 20  # inputs or outputs of one block of the plain product
+_SMALL_BLOCK_BYTES = 1 << 20  # of what is looked through
 _LEAST_ROWS = 128  # shorter pieces of a product in float32 are no faster than one product in float64
 
 
@@ -68,20 +64,13 @@ class ProgrammedCrossbar:
     plain_is_whole: bool
     plain_reach: dict[int, float]
     """Largest sum |plain| of an output within a piece, when its rows are cut into so many pieces."""
-    constant: NDArray[np.float64]
-    """[out]: zero points of the streamed bitlines' codes."""
     streams: tuple[Stream | BitStream, ...]
 
     def matmul(self, inputs: ArrayLike) -> NDArray[np.float64]:
         """Return the crossbar's product with `inputs` [in, batch] (whole numbers): float64 [out, batch]."""
         spec = self.spec
-        held = f"{spec.input_bits} bits, {'signed' if spec.signed_inputs else 'unsigned'}"
-        x_IB, peak = _whole_matrix(inputs, "inputs", "[in, batch]", spec.input_range, held)
-        if len(x_IB) != self.shape[1]:
-            raise InputError(f"inputs must have {self.shape[1]} rows, one per column of the weights, got {len(x_IB)}")
+        x_IB, peak = input_matrix(inputs, spec, self.shape[1])
         y_OB = self._plain_product(x_IB, peak)
-        if self.constant.any():
-            y_OB += self.constant[:, None]
         if any(isinstance(stream, BitStream) for stream in self.streams):
             x_SNIB = octets(x_IB, spec)
         for stream in self.streams:
@@ -114,83 +103,65 @@ class ProgrammedCrossbar:
         return y_OB
 
 
-def program(weights: ArrayLike, spec: CrossbarSpec) -> "ProgrammedCrossbar | AnalogCrossbar":
+def program(
+    weights: ArrayLike, spec: CrossbarSpec, *, solved: "dict[int, AnalogTile] | None" = None
+) -> "ProgrammedCrossbar | AnalogCrossbar":
     """Return `weights` [out, in] (whole numbers within `spec.weight_range`) written into crossbars of this design.
 
     Raises InputError for anything else, and for converters by row tile that do not fit the tiles. With `wire_ohm_per_cell` every
-    array is solved once, here; with `device` what comes back is analogue.
+    array is solved once, here; with `device` what comes back is analogue, and `solved` is that of `program_analog`.
     """
-    held = f"{spec.weight_bits} bits, {spec.encoding.value} encoding"
-    w_OI = _whole_matrix(weights, "weights", "[out, in]", spec.weight_range, held)[0].astype(np.int64)
-    if w_OI.size == 0:
-        raise InputError(f"weights must have at least one output and one input, got shape {list(w_OI.shape)}")
     if spec.device is not None:
         from picojoule.reram.analog import program_analog
 
-        return program_analog(w_OI, spec)
+        return program_analog(weights, spec, solved=solved)
+    w_OI = weight_matrix(weights, spec)
     outputs, inputs = w_OI.shape
-    tiles = split_evenly(inputs, spec.tile_rows)
-    if spec.adc_tiles not in (None, len(tiles)):
-        raise InputError(
-            f"the converters are given for {spec.adc_tiles} row tiles, but {inputs} inputs in tiles of at most "
-            f"{spec.tile_rows} rows make {len(tiles)}"
-        )
-
+    tiles = row_tiles(inputs, spec)
     plain_OI = np.zeros(w_OI.shape)
-    constant_O = np.zeros(outputs)
     streams: list[Stream | BitStream] = []
     lossless = conversions = 0
     for t, tile in enumerate(tiles):
         adcs = spec.converters_of(t)
         groups = split_evenly(tile.stop - tile.start, spec.rows_active)
         cells = encode_tile(w_OI[:, tile], spec, groups)
+        check_unconverted(cells, adcs, t)
         sums_POR = _wired_cells(cells.cells, spec) if spec.has_wires else cells.cells
         for group in groups:
             rows = slice(tile.start + group.start, tile.start + group.stop)
             fits_PO = _fits(cells.cells[:, :, group], cells.slice_of_plane, adcs, spec)
-            _check_unconverted(fits_PO, cells.slice_of_plane, adcs, t)
             digital_O = cells.digital.astype(np.float64)
             lossless, conversions = lossless + int(fits_PO.sum()), conversions + fits_PO.size
             if not fits_PO.all():
                 assert adcs is not None  # without an ADC every bitline is lossless
                 found = build_bit_stream(cells, cells.cells[:, :, group], ~fits_PO, rows, adcs, spec)
                 if found is not None:
-                    digital_O -= found[0].digital
-                stream, constant = found or build_stream(cells, sums_POR[:, :, group], ~fits_PO, rows, adcs, spec)
-                streams.append(stream)
-                constant_O += constant
+                    digital_O -= found.digital
+                streams.append(found or build_stream(cells, sums_POR[:, :, group], ~fits_PO, rows, adcs, spec))
             plain_OI[:, rows] = _plain_share(sums_POR[:, :, group], cells.gain, fits_PO, spec) + digital_O[:, None]
 
     plain_rows = np.flatnonzero(plain_OI.any(axis=0))
     if len(plain_rows) < inputs:
         plain_OI = plain_OI[:, plain_rows]
-    size_OI = np.abs(plain_OI)
+    largest = max(float(plain_OI.max(initial=0)), -float(plain_OI.min(initial=0)))
     is_whole = not (spec.has_wires and spec.adc_bits is None)
     pieces = [1 << n for n in range((len(plain_rows) // _LEAST_ROWS).bit_length())] or [1]
     return ProgrammedCrossbar(
         spec=spec,
         shape=(outputs, inputs),
         lossless_share=lossless / conversions,
-        plain=plain_OI.astype(np.float32) if is_whole and size_OI.max(initial=0) < FLOAT32_WHOLE else plain_OI,
+        plain=plain_OI.astype(np.float32) if is_whole and largest < FLOAT32_WHOLE else plain_OI,
         plain_rows=None if len(plain_rows) == inputs else plain_rows,
         plain_is_whole=is_whole,
-        plain_reach={
-            n: float(max(size_OI[:, piece].sum(axis=1).max() for piece in _pieces(len(plain_rows), n))) for n in pieces
-        },
-        constant=constant_O,
+        plain_reach={n: max(_largest_sum(plain_OI[:, piece]) for piece in _pieces(len(plain_rows), n)) for n in pieces},
         streams=tuple(streams),
     )
 
 
-def _check_unconverted(
-    fits_PO: NDArray[np.bool_], slice_of_P: tuple[int, ...], adcs: tuple[Adc, ...] | None, tile: int
-) -> None:
-    """Raise InputError where a slice without a converter has cells that are not 0."""
-    for plane, k in enumerate(slice_of_P):
-        if adcs is not None and adcs[k] == NO_CONVERTER and not fits_PO[plane].all():
-            raise InputError(
-                f"slice {k} of row tile {tile} has adc_bits 0 but cells that are not 0; give it a converter of at least 1 bit"
-            )
+def _largest_sum(plain_OR: NDArray[np.float64]) -> float:
+    """Return the largest sum of magnitudes of an output, without a copy of all of them."""
+    step = max(1, _SMALL_BLOCK_BYTES // (8 * max(1, plain_OR.shape[1])))
+    return float(max(np.abs(plain_OR[block]).sum(axis=1).max() for block in blocks(len(plain_OR), step)))
 
 
 def _pieces(rows: int, pieces: int) -> list[slice]:
@@ -203,9 +174,8 @@ def _fits(
     """Return which bitlines (plane, output) no input can drive to a sum that their converter changes."""
     if adcs is None:
         return np.ones(cells_POR.shape[:2], dtype=np.bool_)
-    if spec.has_wires or leak_ratio(spec) > 0:  # sums are not whole; what has no cells and no converter is never read
-        unread = [adcs[k] == NO_CONVERTER and not cells_POR[i].any() for i, k in enumerate(slice_of_P)]
-        return np.repeat(np.array(unread)[:, None], cells_POR.shape[1], axis=1)
+    if spec.has_wires or leak_ratio(spec) > 0:  # sums are not whole; a column known to be empty is never read
+        return np.asarray(~cells_POR.any(axis=2))
     low_PO, high_PO = sum_extremes(cells_POR, spec)
     return np.stack([adcs[k].is_lossless(low_PO[i], high_PO[i]) for i, k in enumerate(slice_of_P)])
 
@@ -245,36 +215,3 @@ def _wired_cells(cells_POR: NDArray[np.int32], spec: CrossbarSpec) -> NDArray[np
     if spec.encoding is Encoding.DIFFERENTIAL:
         return np.stack([(sums(np.maximum(c, 0)) - sums(np.maximum(-c, 0))) / (1.0 - r) for c in cells_POR])
     return np.stack([sums(c) for c in cells_POR])
-
-
-def _whole_matrix(
-    values: ArrayLike, what: str, axes: str, limits: tuple[int, int], held: str
-) -> tuple[NDArray[Any], int]:
-    """Return `values` as a checked matrix of whole numbers (its own type, bool as uint8), and its largest magnitude."""
-    try:
-        matrix = np.asarray(values)
-    except (TypeError, ValueError):  # rows of several lengths
-        raise InputError(f"{what} must be a matrix {axes}, got what is no array of numbers") from None
-    if matrix.dtype == np.bool_:
-        matrix = matrix.astype(np.uint8)
-    if matrix.dtype.kind not in "iuf":
-        raise InputError(f"{what} must be whole numbers, got an array of {matrix.dtype}")
-    if matrix.ndim != 2:
-        raise InputError(f"{what} must be a matrix {axes}, got shape {list(matrix.shape)}")
-    if matrix.size == 0:
-        return matrix, 0
-    least, most = limits
-    low, high = matrix.min(), matrix.max()
-    if not (low >= least and high <= most):  # NaN compares false
-        row, column = np.argwhere(~((matrix >= least) & (matrix <= most)))[0].tolist()
-        raise InputError(
-            f"{what} must be between {least} and {most} ({held}), got {matrix[row, column]:g} at [{row}, {column}]"
-        )
-    if matrix.dtype.kind == "f":
-        for block in blocks(len(matrix), _BLOCK_BYTES // matrix[0].nbytes):
-            whole = np.rint(matrix[block]) == matrix[block]
-            if not whole.all():
-                row, column = np.argwhere(~whole)[0].tolist()
-                row += block.start
-                raise InputError(f"{what} must be whole numbers, got {matrix[row, column]:g} at [{row}, {column}]")
-    return matrix, max(abs(int(low)), abs(int(high)))

@@ -18,13 +18,13 @@ from picojoule.reram.converter import Adc
 from picojoule.reram.crossbar import CrossbarSpec
 from picojoule.reram.encoding import TileCells
 from picojoule.reram.streaming import leak_ratio, sum_extremes
+from picojoule.reram.whole import FLOAT32_WHOLE
 
 WORD = 32
 """Wordlines whose bits share a word of the kernel."""
 _WORDS_AT_ONCE, _PLANES_AT_ONCE = 4, 3  # what the kernel counts in one pass: 128 rows, and signed cells of 2 bits
 _MOST_COUNTS = 64  # of words per column sum: beyond, a matrix product is faster
 _INT32_WHOLE = 1 << 31
-_FLOAT32_WHOLE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class BitStream:
     """[E]: smallest sum (or code) of a conversion."""
     high: NDArray[np.int32]
     rounds: bool
-    """Whether conversions do more than clip: then a code is rint(sum * scale - zero), within low .. high."""
+    """Whether conversions do more than clip: then a code is rint(sum * scale - zero), within low .. high, plus zero."""
     scale: NDArray[np.float32]
     zero: NDArray[np.float32]
     flush: NDArray[np.bool_]
@@ -102,8 +102,8 @@ def build_bit_stream(
     rows: slice,
     adcs: tuple[Adc, ...],
     spec: CrossbarSpec,
-) -> tuple[BitStream, NDArray[np.float64]] | None:
-    """Return the bitlines marked in `streamed_PO`, and the constant [O] of their codes' zero points; None: not in bits.
+) -> BitStream | None:
+    """Return the bitlines marked in `streamed_PO`; None: not in bits.
 
     `levels_POR` are the cells of the group alone.
     """
@@ -123,7 +123,7 @@ def build_bit_stream(
     clip_only = all(adc.only_clips for adc in adc_of_plane.values())
     largest_sum = max(int(np.abs(bound).max()) for bound in sum_extremes(levels_ER, spec))
     step_sum = ((1 << spec.bits_per_pulse * spec.steps) - 1) // spec.pulse_max
-    if largest_sum >= _FLOAT32_WHOLE or largest_sum * step_sum >= _INT32_WHOLE:
+    if largest_sum >= FLOAT32_WHOLE or largest_sum * step_sum >= _INT32_WHOLE:
         return None
     if not clip_only:
         exact = all(adc.float32_is_exact(largest_sum) for adc in adc_of_plane.values())
@@ -131,7 +131,6 @@ def build_bit_stream(
             return None
 
     gain_E = cells.gain[plane_E, output_E].astype(np.float64)
-    constant_O = np.zeros(streamed_PO.shape[1])
     low_E, high_E = np.zeros(len(plane_E)), np.zeros(len(plane_E))
     scale_E, zero_E = np.ones(len(plane_E)), np.zeros(len(plane_E))
     for plane, adc in adc_of_plane.items():
@@ -140,14 +139,13 @@ def build_bit_stream(
             low_E[mine], high_E[mine] = max(adc.lo, -largest_sum), min(adc.hi, largest_sum)
             continue
         per_unit = (adc.codes - 1) / (adc.hi - adc.lo)
-        scale_E[mine], zero_E[mine], high_E[mine] = per_unit, adc.lo * per_unit, adc.codes - 1
-        np.add.at(constant_O, output_E[mine], gain_E[mine] * adc.lo * step_sum)
+        scale_E[mine], zero_E[mine], high_E[mine] = per_unit, -adc.zero_code, adc.codes - 1
         gain_E[mine] *= adc.step
     plane_worth = (1 << np.arange(planes)).astype(np.int32)
     if signed_cells:
         plane_worth[-1] *= -1
     worth_E, flush_E, gain_E = _totals(output_E, gain_E, largest_sum * step_sum, one_total=clip_only)
-    stream = BitStream(
+    return BitStream(
         rows=rows,
         cells=_bits(levels_ER, planes, words),
         plane_worth=np.append(plane_worth, np.int32(0)),
@@ -162,7 +160,6 @@ def build_bit_stream(
         gain=gain_E,
         digital=np.where(streamed_PO.any(axis=0), cells.digital, 0).astype(np.float64),
     )
-    return stream, constant_O
 
 
 def _totals(

@@ -29,7 +29,8 @@ class AdcBuild(StrEnum):
     DESIGN_TIME = "design_time"
     """ADCs are built for a slice: one width per slice for all tiles, the ADCs of an IMA shared equally by the slices."""
     RUN_TIME = "run_time"
-    """All ADCs are built as wide as the widest slice and stop early: a conversion takes what its tile and slice need."""
+    """All ADCs are built as wide as the widest slice and stop early: a conversion takes the cycles that its tile and slice need,
+    each at the power of the full width."""
 
 
 class Replication(StrEnum):
@@ -38,7 +39,8 @@ class Replication(StrEnum):
     NONE = "none"
     """Every weight is stored once."""
     BALANCED = "balanced"
-    """Copies of the slowest layer, one after the other, until the chips are full: positions are shared among copies."""
+    """Copies of the slowest layer, one after the other, which share its positions; as many as shorten the interval between
+    batches, buses, routers and links included, so not always until the chips are full."""
 
 
 class DynamicMatmul(StrEnum):
@@ -58,7 +60,7 @@ class PowerPolicy(StrEnum):
     USED_TILES = "used_tiles"
     """Leakage of the tiles that hold the network; the off-chip link is charged by the bit."""
     WHOLE_CHIP = "whole_chip"
-    """All of the chips, clocked: leakage, the share of busy power that idle parts draw, the always-on HyperTransport
-    links (nothing by the bit). An upper figure."""
+    """All of the chips, clocked: leakage of the tiles in use, the share of busy power that idle parts draw (their leakage is in
+    it), the always-on HyperTransport links (nothing by the bit). An upper figure."""
     DYNAMIC_ONLY = "dynamic_only"
     """None; the off-chip link is charged by the bit."""

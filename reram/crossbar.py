@@ -5,14 +5,25 @@ Weights of n bits lie in K slices of cells 0..q, inputs of m bits come in J step
 anything costs.
 """
 
-import math
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from picojoule.reram.converter import NO_CONVERTER, Adc, snap_to_whole
-from picojoule.reram.crossbar_checks import LIMITS, check_converter, check_shapes, plain, sentence, tiles_of, value_at
+from picojoule.reram.converter import NO_CONVERTER, Adc, parts_of, snap_to_whole
+from picojoule.reram.crossbar_checks import (
+    LIMITS,
+    MOST_ADC_BITS,
+    check_cells,
+    check_converter,
+    check_inputs,
+    check_shapes,
+    check_unused_range,
+    plain,
+    sentence,
+    tiles_of,
+    value_at,
+)
 from picojoule.sim.errors import InputError
 
 
@@ -100,6 +111,11 @@ class CrossbarSpec(BaseModel):
         return self.encoding in (Encoding.OFFSET, Encoding.FLIP)
 
     @property
+    def stored_bits(self) -> int:
+        """Bits of what the cells of a weight hold: all of it, or its magnitude where both polarities exist."""
+        return self.weight_bits - int(not self.stores_offset)
+
+    @property
     def weight_range(self) -> tuple[int, int]:
         """Smallest and largest weight that the cells can hold."""
         half = 1 << (self.weight_bits - 1)
@@ -170,15 +186,23 @@ class CrossbarSpec(BaseModel):
 
         ceil(log2(R q p + 1)), one more with a sign, one fewer for `flip`, whose columns stay below half range as long
         as all rows are read at once. 9 for 128 rows, 2-bit cells and 1-bit inputs; 8 with flip, as ISAAC builds it.
+        Where cells can hold more than a weight has (q), its largest number counts.
         """
         rows = min(self.tile_rows, self.rows_active or self.tile_rows)
-        levels = rows * self.cell_max
+        levels = rows * min(self.cell_max, (1 << self.stored_bits) - 1)
         if self.encoding is Encoding.FLIP and rows == self.tile_rows:
-            levels //= 2
+            levels = min(levels, rows * self.cell_max // 2)
         return max(1, (levels * self.pulse_max).bit_length()) + int(self.needs_signed_adc)
 
     def with_lossless_adc(self) -> Self:
-        """Return the same crossbar with the narrowest ADC that loses nothing whatever the weights."""
+        """Return the same crossbar with the narrowest ADC that loses nothing whatever the weights; InputError beyond 24 bits."""
+        if self.lossless_adc_bits > MOST_ADC_BITS:
+            rows = min(self.tile_rows, self.rows_active or self.tile_rows)
+            raise InputError(
+                f"no ADC here is lossless: {rows} rows x cells up to {self.cell_max} x pulses up to {self.pulse_max} need "
+                f"{self.lossless_adc_bits} bits and at most {MOST_ADC_BITS} are computed; "
+                "use narrower cells or pulses, or fewer rows"
+            )
         return self.replace(adc_bits=self.lossless_adc_bits, adc_lo=None, adc_hi=None)
 
     def unit_adc_range(self, bits: int) -> tuple[float, float]:
@@ -212,7 +236,11 @@ class CrossbarSpec(BaseModel):
         elif lo is None:
             lo = -hi if self.needs_signed_adc else 0.0
         codes = (1 << bits) - int(lo < 0)
-        return Adc(lo=snap_to_whole(lo * self.cell_units), hi=snap_to_whole(hi * self.cell_units), codes=codes)
+        low, high = snap_to_whole(lo * self.cell_units), snap_to_whole(hi * self.cell_units)
+        parts = None
+        if self.encoding is Encoding.DIFFERENTIAL and self.r_off_ohm is not None and not high.is_integer():
+            parts = parts_of(hi * self.cell_max * self.pulse_max, self.r_off_ohm / self.r_on_ohm)
+        return Adc(lo=low, hi=high, codes=codes, parts=parts)
 
     # ---- checks
 
@@ -234,6 +262,8 @@ class CrossbarSpec(BaseModel):
         if not isinstance(value, DeviceSpec | dict):
             hint = f"; write DeviceSpec(preset={value!r})" if isinstance(value, str) else ""
             raise ValueError(f"device must be a DeviceSpec or its fields, got {value!r}{hint}")
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise ValueError(f"the keys of a device must be names, got {value!r}")
         return value if isinstance(value, DeviceSpec) else DeviceSpec(**value)
 
     @model_validator(mode="after")
@@ -242,51 +272,17 @@ class CrossbarSpec(BaseModel):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise InputError(f"{name} must be between {least} and {most}, got {value}")
-        self._check_cells()
-        self._check_inputs()
-        if self.adc_bits is not None:
-            self._check_adc()
+        check_cells(self)
+        check_inputs(self)
+        self._check_adc()
         return self
-
-    def _check_cells(self) -> None:
-        needed_bits = self.weight_bits - int(not self.stores_offset)
-        cell_bits = self.cell_max.bit_length()
-        held = f"{self.weight_bits}-bit weights in {self.encoding.value} encoding"
-        if self.cell_max + 1 != 1 << cell_bits:
-            if self.slices > 1:
-                raise InputError(
-                    f"cell_max must be 1, 3, 7, 15, ... (2**bits - 1) with several slices, got {self.cell_max}; "
-                    "use slices=1 for one analogue cell"
-                )
-            if self.cell_max < (1 << needed_bits) - 1:
-                raise InputError(f"{held} need cell_max of at least {(1 << needed_bits) - 1}, got {self.cell_max}")
-        elif self.slices * cell_bits < needed_bits:
-            raise InputError(
-                f"{held} need {needed_bits} bits of cells, got {self.slices} x {cell_bits}; "
-                "use more slices or a larger cell_max"
-            )
-        for name in ("r_on_ohm", "r_off_ohm"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be more than 0 and finite, got {value:g}")
-        wire_ohm = self.wire_ohm_per_cell
-        if wire_ohm is not None and not (math.isfinite(wire_ohm) and wire_ohm >= 0):
-            raise InputError(f"wire_ohm_per_cell must be 0 or more and finite, got {wire_ohm:g}")
-        if self.r_off_ohm is not None and self.r_off_ohm <= self.r_on_ohm:
-            raise InputError(f"r_off_ohm must be larger than r_on_ohm ({self.r_on_ohm:g}), got {self.r_off_ohm:g}")
-
-    def _check_inputs(self) -> None:
-        if self.magnitude_bits < 1:
-            raise InputError(f"input_bits must be at least 2 where signed_inputs is true, got {self.input_bits}")
-        if self.input_bits_per_step > self.magnitude_bits:
-            raise InputError(
-                f"input_bits_per_step must be at most the {self.magnitude_bits} magnitude bits of an input, "
-                f"got {self.input_bits_per_step}; use 0 for one analogue pulse"
-            )
 
     def _check_adc(self) -> None:
         fields = {name: getattr(self, name) for name in ("adc_bits", "adc_lo", "adc_hi")}
         check_shapes(fields, self.slices)
+        if self.adc_bits is None:
+            check_unused_range(self.adc_lo, self.adc_hi)
+            return
         why = "differential columns" if self.encoding is Encoding.DIFFERENTIAL else "signed inputs"
         for tile in range(self.adc_tiles or 1):
             for k in range(self.slices):

@@ -23,7 +23,7 @@ LIMITS = {
     "rows_active": (1, 65536),
     "seed": (0, (1 << 63) - 1),
 }
-_ADC_BITS = (1, 24)
+MOST_ADC_BITS = 24
 
 _TYPES = dict.fromkeys(LIMITS, "a whole number") | {
     "rows_active": "a whole number, or None for all rows",
@@ -58,6 +58,49 @@ def sentence(error: ValidationError, values: dict[str, Any], fields: list[str], 
     return f"{name} must be {_TYPES[name]}, got {values[name]!r}"
 
 
+# ---- cells and inputs
+
+
+def check_cells(spec: Any) -> None:
+    """Raise InputError for cells that cannot hold the weights of a `CrossbarSpec`, and for impossible resistances."""
+    needed_bits = spec.stored_bits
+    cell_bits = spec.cell_max.bit_length()
+    held = f"{spec.weight_bits}-bit weights in {spec.encoding.value} encoding"
+    if spec.cell_max + 1 != 1 << cell_bits:
+        if spec.slices > 1:
+            raise InputError(
+                f"cell_max must be 1, 3, 7, 15, ... (2**bits - 1) with several slices, got {spec.cell_max}; "
+                "use slices=1 for one analogue cell"
+            )
+        if spec.cell_max < (1 << needed_bits) - 1:
+            raise InputError(f"{held} need cell_max of at least {(1 << needed_bits) - 1}, got {spec.cell_max}")
+    elif spec.slices * cell_bits < needed_bits:
+        raise InputError(
+            f"{held} need {needed_bits} bits of cells, got {spec.slices} x {cell_bits}; "
+            "use more slices or a larger cell_max"
+        )
+    for name in ("r_on_ohm", "r_off_ohm"):
+        value = getattr(spec, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} must be more than 0 and finite, got {value:g}")
+    wire_ohm = spec.wire_ohm_per_cell
+    if wire_ohm is not None and not (math.isfinite(wire_ohm) and wire_ohm >= 0):
+        raise InputError(f"wire_ohm_per_cell must be 0 or more and finite, got {wire_ohm:g}")
+    if spec.r_off_ohm is not None and spec.r_off_ohm <= spec.r_on_ohm:
+        raise InputError(f"r_off_ohm must be larger than r_on_ohm ({spec.r_on_ohm:g}), got {spec.r_off_ohm:g}")
+
+
+def check_inputs(spec: Any) -> None:
+    """Raise InputError for pulses that cannot carry the inputs of a `CrossbarSpec`."""
+    if spec.magnitude_bits < 1:
+        raise InputError(f"input_bits must be at least 2 where signed_inputs is true, got {spec.input_bits}")
+    if spec.input_bits_per_step > spec.magnitude_bits:
+        raise InputError(
+            f"input_bits_per_step must be at most the {spec.magnitude_bits} magnitude bits of an input, "
+            f"got {spec.input_bits_per_step}; use 0 for one analogue pulse"
+        )
+
+
 # ---- fields of the converters
 
 
@@ -90,20 +133,36 @@ def check_shapes(fields: dict[str, Any], slices: int) -> None:
 
 def check_converter(bits: int, lo: float | None, hi: float | None, signed_why: str | None) -> None:
     """Raise InputError for an impossible converter; `signed_why` names what makes column sums negative, if anything does."""
-    least, most = _ADC_BITS
-    if not least <= bits <= most:
+    if not 1 <= bits <= MOST_ADC_BITS:
         hint = "; use None for no ADC" if bits == 0 else ""
-        raise InputError(f"adc_bits must be between {least} and {most}, got {bits}{hint}")
+        raise InputError(f"adc_bits must be between 1 and {MOST_ADC_BITS}, got {bits}{hint}")
     if hi is None and lo is not None:
         raise InputError("adc_lo is given without adc_hi; give both, or neither for one code per cell unit")
-    if hi is not None and not (math.isfinite(hi) and hi > 0):
-        raise InputError(f"adc_hi must be more than 0 and finite, got {hi:g}")
+    _check_top(hi)
     if hi is not None and lo is not None and not (lo == 0 or abs(lo + hi) <= 1e-9 * hi):
         raise InputError(f"adc_lo must be 0, or -adc_hi for a signed ADC, got {lo:g} with adc_hi {hi:g}")
     if lo == 0 and signed_why:
         raise InputError(f"{signed_why} need a signed ADC: adc_lo must be -adc_hi, got 0")
     if bits < 2 and (signed_why or (lo is not None and lo < 0)):
         raise InputError("a signed ADC has at least 2 bits, got adc_bits 1")
+
+
+def check_unused_range(lo: Any, hi: Any) -> None:
+    """Raise InputError for a range that no converter can have, where there is none that would use it."""
+    for end in _flat(hi):
+        _check_top(end)
+    for end in _flat(lo):
+        if end is not None and not (math.isfinite(end) and end <= 0):
+            raise InputError(f"adc_lo must be 0, or -adc_hi for a signed ADC, got {end:g}")
+
+
+def _check_top(hi: float | None) -> None:
+    if hi is not None and not (math.isfinite(hi) and hi > 0):
+        raise InputError(f"adc_hi must be more than 0 and finite, got {hi:g}")
+
+
+def _flat(value: Any) -> list[Any]:
+    return [end for part in value for end in _flat(part)] if isinstance(value, tuple) else [value]
 
 
 def _is_nested(value: Any) -> bool:

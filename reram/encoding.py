@@ -37,15 +37,16 @@ def split_evenly(count: int, most: int | None) -> list[slice]:
     return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
-def encode_tile(weights_OR: NDArray[np.int64], spec: CrossbarSpec, groups: list[slice]) -> TileCells:
-    """Return the cells of one tile; `groups` are the rows read together (they decide which columns are flipped)."""
+def encode_tile(weights: NDArray[Any], spec: CrossbarSpec, groups: list[slice]) -> TileCells:
+    """Return the cells of one tile for checked weights [O, R]; `groups` are the rows read together (they decide flips)."""
+    weights_OR = weights.astype(np.int32)
     base, slices = spec.cell_max + 1, range(spec.slices)
     place_K = np.array([base**k for k in slices], dtype=np.int64)
     outputs = len(weights_OR)
     no_digital = np.zeros(outputs, dtype=np.int64)
 
-    def sliced(values_OR: NDArray[np.int64]) -> NDArray[np.int32]:
-        return np.stack([values_OR // place % base for place in place_K.tolist()]).astype(np.int32)
+    def sliced(values_OR: NDArray[np.int32]) -> NDArray[np.int32]:
+        return np.stack([values_OR // place % base for place in place_K.tolist()]).astype(np.int32, copy=False)
 
     gain_KO = np.repeat(place_K[:, None], outputs, axis=1)
     if spec.encoding is Encoding.DIFFERENTIAL:

@@ -3,8 +3,8 @@
 A position (one window through all crossbars of a layer) takes `steps` reads. Per read every used row is driven and
 every used column sampled and converted; a pair of ADCs shares a shift-and-add unit, which takes two codes in a step.
 Events follow the cells in use, not the crossbars occupied. Busy powers (`isaac.*.power`) are never charged beside
-events. Writing the weights happens once per deployment and is no part of an inference. Left out: control, and savings from
-zero inputs; zero weights save conversions where `adc_bits` is `needed`.
+events. Writing the weights happens once per deployment and is no part of an inference. Left out: control. Inputs
+that are 0 save row drives where `input_activity` says how many; zero weights save conversions where `adc_bits` is `needed`.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from picojoule.reram.adc_models import AdcModel
 from picojoule.reram.adcs import LayerAdc, adc_lines
 from picojoule.reram.mapping import LayerMapping
+from picojoule.reram.periphery import accumulator_energy, column_energy, row_energy
+from picojoule.reram.periphery_keys import Accumulators
 from picojoule.reram.spec import PowerPolicy, ReramSpec
 from picojoule.reram.technology import OUTPUT_BITS, line
 from picojoule.reram.traffic import Moved, link_share
@@ -35,7 +38,8 @@ def crossbar_energy(mapping: LayerMapping, adc: LayerAdc, spec: ReramSpec, has_b
     """Return the bill of a layer inside its IMAs.
 
     A wordline pulse of v bits costs 2^(v-1) times ISAAC's 1-bit one (MNSIM's DACs double per bit); cells are read for the
-    time the array settles, also where converters take longer (sample-and-holds keep the sums).
+    time the array settles, also where converters take longer (sample-and-holds keep the sums). `neurosim_mlsa` has their
+    current in it. Parts that ISAAC has not: `periphery`.
     """
     g, nm, reads = mapping.gemm, spec.node_nm, mapping.reads
     drives = g.groups * g.k * mapping.column_tiles * spec.polarities * reads
@@ -46,19 +50,18 @@ def crossbar_energy(mapping: LayerMapping, adc: LayerAdc, spec: ReramSpec, has_b
     if spec.polarities == 1:  # the weights' offset times the sum of the inputs is taken off
         merges += g.groups * g.k * g.m + outputs * mapping.row_tiles
     settled = spec.read_ns / _ISAAC_READ_NS
+    shared = spec.accumulators is Accumulators.SHARED
+    read_cells = 0 if spec.adc_model is AdcModel.NEUROSIM_MLSA else mapping.used_cells * reads
+    results = outputs * mapping.row_reads * OUTPUT_BITS * mapping.steps
     return [
         *adc_lines(adc, reads, spec),
-        line("dac", "isaac.dac.drive", drives, nm, scale=2.0 ** (spec.dac_bits - 1)),
-        line("sample_hold", "isaac.sample_hold.sample", sampled * reads, nm),
-        line("crossbar", "isaac.crossbar.read", mapping.used_cells * reads / _ISAAC_CELLS, nm, scale=settled),
-        line("shift_add", "isaac.shift_add.step", codes / _CODES_PER_STEP + merges, nm),
+        *row_energy(drives, spec),
+        *column_energy(sampled * reads, codes, spec),
+        line("crossbar", "isaac.crossbar.read", read_cells / _ISAAC_CELLS, nm, scale=settled),
+        line("shift_add", "isaac.shift_add.step", (codes / _CODES_PER_STEP if shared else 0) + merges, nm),
+        *(() if shared else accumulator_energy(mapping, adc, codes, spec)),
         line("input_register", "isaac.input_register.bit", drives * spec.dac_bits, nm),
-        line(
-            "output_register",
-            "isaac.output_register.bit",
-            outputs * mapping.row_reads * OUTPUT_BITS * mapping.steps,
-            nm,
-        ),
+        line("output_register", "isaac.output_register.bit", results if shared else 0, nm),
         *(write_energy(mapping.used_cells * mapping.writes, spec) if mapping.writes else ()),
     ]
 
@@ -115,13 +118,12 @@ def product_energy(macs: int, weight_bits: int, input_bits: int, spec: ReramSpec
     ]
 
 
-def static_energy(
-    latency_s: float, used_mm2: float, built_mm2: float, idle_pj: float, chips: int, spec: ReramSpec
-) -> tuple[Energy, ...]:
+def static_energy(latency_s: float, used_mm2: float, idle_pj: float, chips: int, spec: ReramSpec) -> tuple[Energy, ...]:
     """Return what flows for as long as the network runs (see `PowerPolicy`).
 
     Leakage is that of logic per area, for all of a tile; ISAAC prints busy powers only. `idle_pj` is what the chips' parts
-    would draw, were they busy, in the time that they are not.
+    would draw, were they busy, in the time that they are not;
+    the share of it that flows has their leakage in it, so idle tiles have no other.
     """
     ns = latency_s * 1e9  # mW x ns = pJ
     nm = spec.node_nm
@@ -130,7 +132,7 @@ def static_energy(
     if spec.power_policy is PowerPolicy.USED_TILES:
         return (line("leakage", "logic.leakage.40nm", used_mm2 * ns, nm),)
     return (
-        line("leakage", "logic.leakage.40nm", built_mm2 * ns, nm),
+        line("leakage", "logic.leakage.40nm", used_mm2 * ns, nm),
         line("idle", "isaac.idle.share", idle_pj, nm),
         line("hypertransport", "isaac.hypertransport.power", link_share(spec) * chips * ns, nm),
     )

@@ -6,6 +6,7 @@ A layer alone is asked with `arithmetic_of`; `arithmetic_in` knows the network a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,14 +119,16 @@ class _Calibrated:
                 f"layer '{self.layer}': adc_range 'calibrated' takes its ranges from calibration data and there are none; "
                 "measure with --accuracy and --data, or pass samples to arithmetic_in"
             )
-        inputs = self.samples[group]
-        bipolar = self.spec.signed_inputs is SignedInputs.BIPOLAR and bool(inputs.size and inputs.min() < 0)
-        crossbar = crossbar_spec(self.spec, self.weight_bits, self.input_bits, bipolar)
-        _, hi = calibrated_range(weights, inputs, crossbar, self.spec.adc_percentile)
+        tops = partial(self._tops, weights, self.samples[group])
         place = programmer(
-            self.spec, self.weight_bits, self.input_bits, self.signed, seed=self.seed, name=self.layer, hi=hi
+            self.spec, self.weight_bits, self.input_bits, self.signed, seed=self.seed, name=self.layer, hi=tops
         )
         return place(weights, group)
+
+    def _tops(self, weights: NDArray[np.int64], inputs: NDArray[Any], bipolar: bool) -> tuple[tuple[float, ...], ...]:
+        """Return the range for pulses with a sign, or without: whichever the product streams, whatever the samples' signs."""
+        crossbar = crossbar_spec(self.spec, self.weight_bits, self.input_bits, bipolar)
+        return calibrated_range(weights, inputs, crossbar, self.spec.adc_percentile)[1]
 
 
 def _check_exact(layer: Layer, crossbar: CrossbarSpec, spec: ReramSpec) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.sim.attributes import ConvAttributes, Op
+from picojoule.sim.clipping import CLIPPING_SHARES
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.formats import FormatKind, Granularity, NumberFormat
 from picojoule.sim.ir import Layer
@@ -19,7 +20,6 @@ from picojoule.sim.weights import FILL_NOTE
 
 Floats = NDArray[np.floating[Any]]
 
-_SHARES = np.linspace(0.3, 0.98, 24, dtype=np.float32)
 _SMALLEST_STEP = 1e-12
 _CHUNK = 1 << 18
 
@@ -63,7 +63,7 @@ def best_step(x: Floats, form: NumberFormat, channel_axis: int | None = None) ->
     if form.bits >= 8 and channel_axis is not None:
         return np.asarray(best.reshape(shape))
     least = _error(moved, best, form)
-    for share in _SHARES.astype(x.dtype):
+    for share in CLIPPING_SHARES:
         step = np.maximum(top * share / qmax, x.dtype.type(_SMALLEST_STEP))
         error = _error(moved, step, form)
         best = np.where(error < least, step, best)
@@ -72,7 +72,7 @@ def best_step(x: Floats, form: NumberFormat, channel_axis: int | None = None) ->
 
 
 def _error(rows: Floats, step: Floats, form: NumberFormat) -> NDArray[np.float64]:
-    """Return the squared rounding error of each row, piece by piece: temporaries stay in the cache."""
+    """Return the squared rounding error of each row, summed in float64, piece by piece: temporaries stay in the cache."""
     total = np.zeros(len(rows))
     width = max(1, _CHUNK // len(rows))
     for start in range(0, rows.shape[1], width):
@@ -82,7 +82,8 @@ def _error(rows: Floats, step: Floats, form: NumberFormat) -> NDArray[np.float64
         np.clip(rounded, form.qmin, form.qmax, out=rounded)
         rounded *= step[:, None]
         rounded -= part
-        total += np.einsum("ij,ij->i", rounded, rounded)
+        np.square(rounded, out=rounded)
+        total += rounded.sum(1, dtype=np.float64)
     return total
 
 

@@ -7,8 +7,6 @@ along its diagonal, where they share neither rows nor columns and so work at onc
 tensor that two layers share is stored twice.
 """
 
-import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -78,9 +76,10 @@ class LayerMapping:
     """One layer on one design; all counts but `copies` are of one copy, and copies share the positions.
 
     `waits` counts the products of one step of a recurrent layer that wait for each other (0: no position waits for another).
-    Where not all rows are on at once (`rows_active`), a crossbar is read `row_groups` times a step, and `row_reads` counts
-    the reads of an output's row tiles. `columns_per_slice` are converted in a step. `read_s` is the time of one read,
-    which follows the widest conversion. What is multiplied with is written `writes` times (0: it stays), in `write_s` each.
+    Where not all rows are on at once (`rows_active`), a crossbar, with all groups packed in it, is read `row_groups` times a
+    step, and `row_reads` counts the reads of an output's row tiles. `columns_per_slice` are converted in a step. `read_s` is
+    the time of one read, which follows the widest conversion. What is multiplied with is written `writes` times (0: it
+    stays), in `write_s` each.
     """
 
     gemm: Gemm
@@ -127,7 +126,7 @@ class LayerMapping:
     @property
     def reading_s(self) -> float:
         """The time its crossbars read: one product takes `steps` reads of every group of rows."""
-        return self.turns * -(-self.positions // self.copies) * self.steps * self.row_groups * self.read_s
+        return self._reading_s(self.positions)
 
     @property
     def writing_s(self) -> float:
@@ -136,8 +135,18 @@ class LayerMapping:
 
     def service_s(self, spec: ReramSpec) -> float:
         """Return the time its crossbars are taken: writing, reading, and the way through the unit where a turn waits for it."""
-        waiting = self.turns * spec.pipeline_reads * self.read_s if self.waits else 0.0
-        return self.writing_s + self.reading_s + waiting
+        return self.writing_s + self.reading_s + self._waiting_s(spec)
+
+    def sample_s(self, batch: int, spec: ReramSpec) -> float:
+        """Return the time one of `batch` samples takes alone; copies speed it up where it has several positions a turn."""
+        alone = self._reading_s(max(1, self.positions // batch))
+        return self.writing_s / batch + alone + self._waiting_s(spec)
+
+    def _reading_s(self, positions: int) -> float:
+        return self.turns * -(-positions // self.copies) * self.steps * self.row_groups * self.read_s
+
+    def _waiting_s(self, spec: ReramSpec) -> float:
+        return self.turns * spec.pipeline_reads * self.read_s if self.waits else 0.0
 
 
 def map_layer(
@@ -171,6 +180,7 @@ def map_layer(
     made = tile_weights(gemm.k, gemm.n, gemm.groups, slices, spec.polarities, rows, cols)
     counts: dict[str, Any] = {name: int(getattr(made, name)) for name in Tiling.__slots__}
     read_groups = _row_groups(gemm.k, spec)
+    one_tile = counts["packed_groups"] > 1
     apart = 2 if spec.encoding is Encoding.SPLIT else 1
     return LayerMapping(
         gemm=gemm,
@@ -179,7 +189,7 @@ def map_layer(
         slices=slices,
         steps=steps_of(spec, input_bits, signed),
         imas=-(-counts["crossbars"] // spec.crossbars_per_ima),
-        row_groups=max(read_groups),
+        row_groups=_packed_reads(counts["packed_groups"], gemm.k, spec) if one_tile else max(read_groups),
         row_reads=sum(read_groups),
         columns_per_slice=gemm.groups * gemm.n * sum(read_groups) * apart,
         read_s=spec.read_ns * 1e-9,
@@ -200,32 +210,12 @@ def _row_groups(rows: int, spec: ReramSpec) -> list[int]:
     return [-(-height // spec.rows_active) for height in heights]
 
 
+def _packed_reads(groups: int, k: int, spec: ReramSpec) -> int:
+    """Return the reads per step of a crossbar of packed groups of `k` rows: those of whole groups share one where they fit."""
+    active = spec.rows_active or spec.crossbar_rows
+    return -(-groups // (active // k)) if k <= active else groups * -(-k // active)
+
+
 def write_seconds(rows: int, spec: ReramSpec) -> float:
     """Return the time of writing crossbars of so many rows, all at once: row after row, a verifying read after each pulse."""
     return rows * spec.write_pulses * (spec.write_ns + spec.read_ns) * 1e-9
-
-
-def balanced_copies(
-    service_s: Sequence[float], positions: Sequence[int], imas: Sequence[int], capacity: int
-) -> list[int]:
-    """Return copies per layer: the slowest layer gets more copies until they do not fit `capacity` IMAs.
-
-    `service_s` is the time of one copy. Copies share the positions, so the next step is the fewest copies that leave each of
-    them a position less; a layer needs no more copies than it has positions.
-    """
-    copies = [1] * len(imas)
-    left = capacity - sum(imas)
-    queue = [(-s, i) for i, s in enumerate(service_s)]
-    heapq.heapify(queue)
-    while queue:
-        _, i = heapq.heappop(queue)
-        each = -(-positions[i] // copies[i])
-        if each == 1:
-            break
-        more = -(-positions[i] // (each - 1)) - copies[i]
-        if more * imas[i] > left:
-            break
-        copies[i] += more
-        left -= more * imas[i]
-        heapq.heappush(queue, (-service_s[i] * -(-positions[i] // copies[i]) / positions[i], i))
-    return copies

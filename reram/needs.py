@@ -3,7 +3,7 @@
 A column's sum is largest when every wordline carries a full pulse onto the cells of one sign: bound = pulse_max * sum of
 its cells, for the rows read at once. Codes of one per cell unit up to the bound lose nothing; the converters of a (row
 tile, slice) need the largest bound of their columns, or that of a percentile of them (wider columns then clip). Columns
-whose cells are all empty give 0 and are not converted; a slice with only such columns needs no converter: 0 bits.
+whose cells are all empty are known to give 0 and are not read; a slice with only such columns needs no converter: 0 bits.
 
 The current of empty cells (`r_off_ohm`, or the device's on/off ratio) is part of a sum that is converted, except in a
 differential pair, where it cancels. Wires, programming errors and faults are left out: bits follow the intended weights.
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.encoding import split_evenly
 from picojoule.reram.streaming import leak_ratio
+from picojoule.reram.whole import check_percentile, weight_matrix
 from picojoule.sim.errors import InputError
 
 _BLOCK_WEIGHTS = 1 << 20  # weights sliced at a time: about a second-level cache of bytes
@@ -72,9 +73,8 @@ def adc_needs(weights: ArrayLike, spec: CrossbarSpec, *, percentile: float = 100
         InputError: for weights that are not a matrix of whole numbers in range, or a percentile outside (0, 100].
 
     """
-    if not 0 < percentile <= 100:
-        raise InputError(f"percentile must be more than 0 and at most 100, got {percentile:g}")
-    w_OI = _checked(weights, spec)
+    check_percentile(percentile)
+    w_OI = weight_matrix(weights, spec)
     tiles = split_evenly(w_OI.shape[1], spec.tile_rows)
     groups = [
         [
@@ -201,21 +201,3 @@ def _percentile(bounds: NDArray[np.int64], percentile: float) -> int:
 def _bit_length(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ceil(log2(v + 1)) of whole numbers below 2**53."""
     return np.frexp(values.astype(np.float64))[1].astype(np.int64)
-
-
-def _checked(weights: ArrayLike, spec: CrossbarSpec) -> NDArray[Any]:
-    w_OI = np.asarray(weights)
-    if w_OI.ndim != 2 or w_OI.size == 0:
-        raise InputError(f"weights must be a matrix [out, in] with at least one weight, got shape {list(w_OI.shape)}")
-    least, most = spec.weight_range
-    if w_OI.dtype.kind not in "iuf":
-        raise InputError(f"weights must be whole numbers, got an array of {w_OI.dtype}")
-    low, high = w_OI.min(), w_OI.max()
-    if not (low >= least and high <= most):
-        raise InputError(
-            f"weights must be between {least} and {most} ({spec.weight_bits} bits, {spec.encoding.value} encoding), "
-            f"got values from {low:g} to {high:g}"
-        )
-    if w_OI.dtype.kind == "f" and not (np.rint(w_OI) == w_OI).all():
-        raise InputError("weights must be whole numbers, got fractions; quantise them first")
-    return w_OI

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 
+from picojoule.reram.adc_models import MEGASAMPLES_PER_S, AdcModel
 from picojoule.reram.adcs import converting_seconds
+from picojoule.reram.crossbar import Encoding
 from picojoule.reram.energy import write_energy
 from picojoule.reram.mapping import write_seconds
+from picojoule.reram.periphery_keys import ColumnSelect, RowDriver
 from picojoule.reram.plan import Plan
 from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, slices_of, stored_bits
 from picojoule.sim.formats import Structure
+from picojoule.sim.technology.adc_laws import SURVEY_LEAST_BITS
+
+_ISAAC_CYCLE_NS = 100.0
 
 
 def notes(plan: Plan, spec: ReramSpec) -> tuple[str, ...]:
@@ -21,7 +27,9 @@ def notes(plan: Plan, spec: ReramSpec) -> tuple[str, ...]:
     if sparse:
         saves = "their conversions at most" if spec.adc_bits == NEEDED else "nothing here"
         said.append(f"zero weights keep their cells: the sparsity of {len(sparse)} layer(s) saves {saves}")
-    return (*said, *_cells(plan, spec), *_converters(plan, spec), *_buffers(plan, spec), *_writing(plan, spec))
+    for more in (_cells, _converters, _prices, _buffers, _writing):
+        said += more(plan, spec)
+    return tuple(said)
 
 
 def _cells(plan: Plan, spec: ReramSpec) -> list[str]:
@@ -41,8 +49,18 @@ def _converters(plan: Plan, spec: ReramSpec) -> list[str]:
         return []
     layers = plan.converters.layers
     said = []
-    if max(converting_seconds(adc.widest, spec) for adc in layers.values()) < 0.999e-9 * spec.read_ns:
-        said.append(f"the array ({spec.read_ns:g} ns), not the ADC, sets the time of every read")
+    converting_ns = 1e9 * max(converting_seconds(adc.widest, spec) for adc in layers.values())
+    if converting_ns < 0.999 * spec.read_ns:
+        whose = "ISAAC's cycle of 100 ns" if spec.read_ns == _ISAAC_CYCLE_NS else f"read_ns of {spec.read_ns:g} ns"
+        said.append(
+            f"{whose}, not the ADC, sets the time of every read: ADCs convert for {converting_ns:.3g} ns and idle for the rest; "
+            "cells settle in 1-10 ns, so read_ns may be set lower to see the time of the ADC"
+        )
+    if spec.encoding is Encoding.DIFFERENTIAL:
+        said.append(
+            f"a pair of columns is subtracted before its ADC, so an ADC converts {spec.columns_per_adc:g} pairs in a "
+            "read, half as many as it has columns"
+        )
     if isinstance(spec.adc_bits, int):
         return said
     bits = "/".join(str(b) for b in plan.converters.built_bits)
@@ -53,11 +71,38 @@ def _converters(plan: Plan, spec: ReramSpec) -> list[str]:
     if spec.adc_bits == NEEDED:
         pairs, empty = (sum(getattr(a, key) for a in layers.values()) for key in ("pairs", "empty_pairs"))
         skipped, made = (sum(getattr(a, key) for a in layers.values()) for key in ("skipped", "conversions"))
-        unbuilt = sum(a.unbuilt for a in layers.values())
         said.append(
             f"{empty} of {pairs} (row tile, slice) pairs and {skipped} of {skipped + made} columns hold no filled cell and "
-            f"are not converted; with slices in crossbars of their own {unbuilt} crossbars could be left unbuilt"
+            "are not converted"
         )
+    if plan.converters.floored:
+        said.append(
+            f"the survey states {SURVEY_LEAST_BITS} bits and more: converters that need fewer are built and priced with "
+            f"{SURVEY_LEAST_BITS}"
+        )
+    return said
+
+
+def _prices(plan: Plan, spec: ReramSpec) -> list[str]:
+    """Say where a key of the design changes less than it seems to."""
+    if not plan.maps:
+        return []
+    said = []
+    rate = spec.adc_megasamples_per_s
+    if rate != MEGASAMPLES_PER_S and spec.adc_model in (AdcModel.ISAAC_SAR, AdcModel.BITSLICE_PAPER):
+        said.append(
+            f"at {rate:g} MS/s only the time of a conversion changes: under {spec.adc_model.value} energy and area of an ADC "
+            f"stay those of {MEGASAMPLES_PER_S:g} MS/s (adc_model survey knows the rate)"
+        )
+    if spec.device is not None:
+        priced = spec.row_driver is RowDriver.SWITCH or spec.column_select is ColumnSelect.MULTIPLEXER
+        known = [
+            *(["the converters' column current"] if spec.adc_model is AdcModel.NEUROSIM_MLSA else []),
+            *(["the transistors around the cells"] if priced else []),
+        ]
+        read = "its resistances price " + " and ".join(known) if known else "its resistances price nothing"
+        cells = "" if spec.adc_model is AdcModel.NEUROSIM_MLSA else "; reading a cell costs what ISAAC's costs"
+        said.append(f"the device decides what is computed; {read}{cells}")
     return said
 
 

@@ -7,10 +7,13 @@ For one sample, layer l with service time S makes its results evenly between
 
 both later by `depth`, the way through the unit. `first` is the share of p's results that the first result needs (the
 rows of its window; 1 for a fully connected layer, a product of activations, a softmax or norm over the rows), `last`
-the share of its own work that remains when the last input has arrived. Samples follow each other at the interval of
-the slowest stage:
+the share of its own work that remains when the last input has arrived. The rest of a batch follows as fast as the slowest
+stage lets it:
 
-    latency(batch) = max(end of the last layer, interval) + (batch - 1) interval
+    latency(batch) = max(end of the last layer + max over stages of rest, max over stages of busy)
+
+where a stage that is busy for the whole batch has a `rest` of (batch - 1) / batch of that. In a layer whose steps wait for each
+other, samples share the waiting: its rest is what its batch takes longer than one sample alone.
 
 Left out: waiting for buffers, routers and links.
 """
@@ -139,6 +142,12 @@ def fill_s(network: Network, service_s: Mapping[str, float], depth_s: Mapping[st
     return latest
 
 
-def batch_latency_s(fill: float, interval: float, batch: int) -> float:
-    """Return the time of `batch` samples; `interval` is per sample."""
-    return max(fill, interval) + (batch - 1) * interval
+def rests_s(stages: Mapping[str, float], alone_s: Mapping[str, float], batch: int) -> dict[str, float]:
+    """Return the time of each stage for a batch but its first sample; `alone_s` is one sample's where steps wait."""
+    later = (batch - 1) / batch
+    return {name: max(0.0, s - alone_s[name]) if name in alone_s else later * s for name, s in stages.items()}
+
+
+def batch_latency_s(fill: float, stages: Mapping[str, float], rests: Mapping[str, float]) -> float:
+    """Return the time of a batch; `stages` are busy and `rests` their times after the first sample."""
+    return max(fill + max(rests.values(), default=0.0), max(stages.values(), default=0.0))

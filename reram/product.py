@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from picojoule.reram.arithmetic import program
 from picojoule.reram.crossbar import CrossbarSpec
+from picojoule.reram.devices import DeviceSpec
 from picojoule.reram.needs import adc_needs
 from picojoule.reram.spec import NEEDED, ReramSpec, SignedInputs, crossbar_spec
 from picojoule.sim.errors import InputError
 
 TileBits = Sequence[Sequence[int]]
 """By row tile and slice (least significant first); 0: no converter, for cells that are all empty."""
-TileTops = Sequence[Sequence[float]]
-"""`CrossbarSpec.adc_hi` by row tile and slice, for the pulses of the stream that carries a whole input."""
+TileTops = Sequence[Sequence[float]] | Callable[[bool], Sequence[Sequence[float]]]
+"""`CrossbarSpec.adc_hi` by row tile and slice, for the pulses of the stream that carries a whole input; or a function that
+returns it for pulses with a sign (True) or without."""
 
 _SEED_BITS = 63
 
@@ -50,6 +52,7 @@ class ReramProduct:
         self.weight_bits, self.input_bits, self.signed = weight_bits, input_bits, signed
         self.device_seed, self.bits, self.hi = device_seed, bits, hi
         self._programs: dict[tuple[int, bool], Any] = {}
+        self._solved: dict[int, Any] = {}  # cells behind wires, which all streams share
 
     @property
     def exact(self) -> bool:
@@ -94,13 +97,15 @@ class ReramProduct:
     def _program(self, bits: int, *, bipolar: bool) -> Any:
         key = (bits, bipolar)
         if key not in self._programs:
-            self._programs[key] = program(self.weights, self._crossbar(bits, bipolar))
+            self._programs[key] = program(self.weights, self._crossbar(bits, bipolar), solved=self._solved)
         return self._programs[key]
 
     def _crossbar(self, bits: int, bipolar: bool) -> CrossbarSpec:
         """Return the crossbars of a stream: the design's, with this matrix's converters and this piece of hardware."""
         made = crossbar_spec(self.spec, self.weight_bits, bits, bipolar)
-        changes: dict[str, Any] = {} if self.spec.device is None else {"seed": self.device_seed}
+        changes: dict[str, Any] = {}
+        if made.device is not None:
+            changes = {"seed": self.device_seed, "device": _with_shared_converters(made.device, self.spec)}
         tile_bits = self.bits
         if tile_bits is None and self.spec.adc_bits == NEEDED:
             tile_bits = adc_needs(self.weights, made, percentile=self.spec.adc_percentile).nested_bits
@@ -111,7 +116,8 @@ class ReramProduct:
             # A converter spans what it spans; counted in full pulses, that is more of a stream with smaller pulses.
             whole = crossbar_spec(self.spec, self.weight_bits, self.input_bits, bipolar)
             scale = whole.pulse_max / made.pulse_max
-            changes |= {"adc_lo": None, "adc_hi": tuple(tuple(float(h) * scale for h in row) for row in self.hi)}
+            hi = self.hi(bipolar) if callable(self.hi) else self.hi
+            changes |= {"adc_lo": None, "adc_hi": tuple(tuple(float(h) * scale for h in row) for row in hi)}
         self._check_tiles(made, changes)
         return made.replace(**changes) if changes else made
 
@@ -124,6 +130,16 @@ class ReramProduct:
                     f"{what} must be {tiles} row tile(s) of {made.slices} slice(s) for {self.weights.shape[1]} inputs, "
                     f"got {len(rows)} of {sorted({len(row) for row in rows})}"
                 )
+
+
+def _with_shared_converters(device: DeviceSpec, spec: ReramSpec) -> DeviceSpec:
+    """Return the device with as many columns per converter as the design has, unless it says how many itself.
+
+    A converter that serves several arrays is drawn once for each.
+    """
+    if device.columns_per_adc is not None:
+        return device
+    return device.model_copy(update={"columns_per_adc": max(1, round(min(spec.columns_per_adc, spec.crossbar_cols)))})
 
 
 def programmer(
@@ -178,8 +194,8 @@ def child_seed(seed: int, name: str, group: int) -> int:
 
 def _of_group(values: Any, group: int, what: str) -> Any:
     """Return the row tiles of a group: `values` themselves, or their entry where they are given group by group."""
-    if values is None:
-        return None
+    if values is None or callable(values):
+        return values
     depth = 0
     inner = values
     while isinstance(inner, Sequence | np.ndarray) and len(inner):

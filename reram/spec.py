@@ -13,10 +13,10 @@ from picojoule.reram.adc_models import AdcModel
 from picojoule.reram.choices import AdcBuild, AdcRange, DynamicMatmul, PowerPolicy, Replication, SignedInputs
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.devices import DeviceSpec
+from picojoule.reram.periphery_keys import PeripheryKeys, check_periphery
 from picojoule.reram.spec_checks import MOST_BITS, NEEDED, check_adc_bits, check_device, check_names
 from picojoule.sim.errors import InfeasibleError, UnsupportedError
 from picojoule.sim.formats import FormatKind, NumberFormat, integer_format
-from picojoule.sim.protocol import HardwareSpec
 
 __all__ = [
     "MOST_BITS",
@@ -41,7 +41,7 @@ __all__ = [
 AdcBits = Annotated[int | tuple[int, ...] | Literal["needed"], BeforeValidator(check_adc_bits)]
 
 
-class ReramSpec(HardwareSpec):
+class ReramSpec(PeripheryKeys):
     """A ReRAM accelerator. Sources: ISAAC's component table unless a key says otherwise."""
 
     kind: Literal["reram"] = Field(default="reram", description="entry point of the accelerator class")
@@ -105,7 +105,9 @@ class ReramSpec(HardwareSpec):
     node_nm: float = Field(
         default=32.0, ge=22, le=65, description="process; ISAAC's parts are scaled from 32 nm (SRAM tables: 22-65 nm)"
     )
-    read_ns: float = Field(default=100.0, gt=0, le=1e6, description="shortest time of one crossbar read")
+    read_ns: float = Field(
+        default=100.0, gt=0, le=1e6, description="least time of a read: ISAAC's cycle (cells: 1-10 ns)"
+    )
     pipeline_reads: int = Field(
         default=6,
         ge=0,
@@ -151,6 +153,7 @@ class ReramSpec(HardwareSpec):
             raise ValueError("adc_percentile below 100 needs adc_bits 'needed' or adc_range 'calibrated'")
         if self.adc_bits == NEEDED and self.adc_range is not AdcRange.EXACT:
             raise ValueError("adc_bits 'needed' counts codes of one cell unit, so adc_range must be 'exact'")
+        check_periphery(self)
         return self
 
     @property
@@ -177,8 +180,15 @@ class ReramSpec(HardwareSpec):
 
     @property
     def columns_per_adc(self) -> float:
-        """Columns that an ADC converts in each read."""
-        return self.crossbars_per_ima * self.crossbar_cols / self.adcs_per_ima
+        """Columns that an ADC converts in each read; pairs that are subtracted before it count once."""
+        subtracted = 2 if self.encoding is Encoding.DIFFERENTIAL else 1
+        return self.crossbars_per_ima * self.crossbar_cols / self.adcs_per_ima / subtracted
+
+    @property
+    def cell_on_ohm(self) -> float | None:
+        """Resistance of a cell that is on, if the device says."""
+        on_us = None if self.device is None else self.device.resolved().g_max_us
+        return None if on_us is None else 1e6 / on_us
 
     @property
     def polarities(self) -> int:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from picojoule.reram.converter import Adc
 from picojoule.reram.crossbar import CrossbarSpec, Encoding
 from picojoule.reram.encoding import TileCells
-
-FLOAT32_WHOLE = 1 << 24  # whole numbers up to here are exact in float32 (24-bit significand, IEEE 754)
+from picojoule.reram.whole import FLOAT32_WHOLE
 
 _STREAM_BYTES = 2 << 20  # column sums of one block: about a second-level cache
 _MIN_BLOCK, _MAX_BLOCK = 128, 4096  # columns of a block: enough for an efficient product, few enough for the cache
@@ -72,31 +71,29 @@ def build_stream(
     rows: slice,
     adcs: tuple[Adc, ...],
     spec: CrossbarSpec,
-) -> tuple[Stream, NDArray[np.float64]]:
-    """Return the bitlines marked in `streamed_PO`, and the constant [O] that their codes' zero points add.
+) -> Stream:
+    """Return the bitlines marked in `streamed_PO`.
 
     `sums_POR` is what each cell of the group adds to its column under a pulse of 1: its level,
     or with wires a solved value.
     """
     adc_of_P = [adcs[k] for k in cells.slice_of_plane]
     used = np.flatnonzero(streamed_PO.any(axis=1)).tolist()
-    outputs, r = streamed_PO.shape[1], leak_ratio(spec)
+    r = leak_ratio(spec)
     whole = not spec.has_wires and r == 0
     clip_only = whole and all(adc_of_P[i].only_clips for i in used)
-    worth_of_steps = int(_step_worth(spec).sum())
+    worth_of_steps = int(step_worth(spec).sum())
 
     planes: list[StreamedPlane] = []
     converters: list[tuple[slice, Adc]] = []
-    constant_O = np.zeros(outputs)
     stop = 0
     for i in used:
         adc, chosen = adc_of_P[i], np.flatnonzero(streamed_PO[i])
         start, stop = stop, stop + len(chosen)
         gain_C = cells.gain[i, chosen] / (1.0 - r)
-        if not clip_only:  # converted sums are codes: value = lo + step * code
-            constant_O[chosen] += gain_C * adc.lo * worth_of_steps
+        if not clip_only:  # converted sums are codes, counted from that of 0
             gain_C = gain_C * adc.step
-        served = slice(None) if len(chosen) == outputs else chosen
+        served = slice(None) if len(chosen) == streamed_PO.shape[1] else chosen
         planes.append(StreamedPlane(bitlines=slice(start, stop), outputs=served, gain=gain_C))
         if converters and converters[-1][1] == adc:
             start = converters.pop()[0].start
@@ -113,7 +110,7 @@ def build_stream(
             dtype = np.float32
     if r > 0:
         cells_CR = np.concatenate([cells_CR, np.ones((1, cells_CR.shape[1]), dtype=cells_CR.dtype)])
-    stream = Stream(
+    return Stream(
         rows=rows,
         cells=cells_CR,
         planes=tuple(planes),
@@ -123,17 +120,16 @@ def build_stream(
         leak=0.0 if spec.has_wires else r * spec.cell_max,
         leak_gain=(cells.gain * streamed_PO).sum(axis=0) * r * spec.cell_max / (1.0 - r) if r > 0 else None,
     )
-    return stream, constant_O
 
 
 def add_stream(y_OB: NDArray[np.float64], stream: Stream, x_IB: NDArray[Any], spec: CrossbarSpec) -> None:
     """Add what the streamed bitlines compute from `x_IB` (checked whole numbers) to `y_OB`, in place."""
     cells_CR = stream.cells.astype(stream.dtype)
-    worth_J = _step_worth(spec).astype(stream.dtype)
+    worth_J = step_worth(spec).astype(stream.dtype)
     bitlines = len(cells_CR)
     columns = _STREAM_BYTES // (bitlines * spec.steps * cells_CR.itemsize)
     for block in blocks(x_IB.shape[1], min(max(columns, _MIN_BLOCK), _MAX_BLOCK)):
-        sums_JCB = cells_CR @ _pulses(x_IB[stream.rows, block], spec, stream.dtype)
+        sums_JCB = cells_CR @ pulses(x_IB[stream.rows, block], spec, stream.dtype)
         if stream.leak_gain is not None:
             y_OB[:, block] -= stream.leak_gain[:, None] * (worth_J @ sums_JCB[:, -1])
         if stream.leak > 0:
@@ -146,6 +142,8 @@ def add_stream(y_OB: NDArray[np.float64], stream: Stream, x_IB: NDArray[Any], sp
                 np.clip(part, adc.lo, adc.hi, out=part)
             else:
                 adc.convert(part)
+                if adc.zero_code:
+                    part -= adc.zero_code
         codes_CB = (worth_J @ sums_JCB.reshape(spec.steps, -1)).reshape(bitlines, -1)
         for plane in stream.planes:
             y_OB[plane.outputs, block] += plane.gain[:, None] * codes_CB[plane.bitlines]
@@ -157,15 +155,16 @@ def blocks(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _step_worth(spec: CrossbarSpec) -> NDArray[np.int64]:
+def step_worth(spec: CrossbarSpec) -> NDArray[np.int64]:
     """Return what a pulse of 1 in each input step is worth."""
     return np.int64(1) << (spec.bits_per_pulse * np.arange(spec.steps, dtype=np.int64))
 
 
-def _pulses(x_RB: NDArray[Any], spec: CrossbarSpec, dtype: type[Any]) -> NDArray[Any]:
+def pulses(x_RB: NDArray[Any], spec: CrossbarSpec, dtype: Any) -> NDArray[Any]:
     """Return the pulses [J, R, B] that carry `x_RB`, the least significant step first, with the sign of their input."""
     small = np.uint8 if spec.magnitude_bits <= 8 else np.uint16
-    size_RB: NDArray[Any] = (np.abs(x_RB) if spec.signed_inputs else x_RB).astype(small, copy=False)
+    wide_RB = x_RB.astype(np.int32, copy=False) if spec.signed_inputs else x_RB  # int8 has no 128
+    size_RB: NDArray[Any] = (np.abs(wide_RB) if spec.signed_inputs else wide_RB).astype(small, copy=False)
     shift_J: NDArray[Any] = (spec.bits_per_pulse * np.arange(spec.steps)).astype(small)
     pulses_JRB: NDArray[Any] = ((size_RB >> shift_J[:, None, None]) & small(spec.pulse_max)).astype(dtype)
     if spec.signed_inputs:

@@ -36,6 +36,8 @@ class Follows(StrEnum):
     LOGIC = "logic"
     MEMORY = "memory"
     CELL = "cell"
+    TRANSISTOR = "transistor"
+    """The transistors of its node: geometry, capacitance and supply (`periphery`)."""
     NOTHING = "nothing"
 
 
@@ -56,6 +58,13 @@ _ROWS = (
     ("sample_hold", "isaac.sample_hold.sample", Follows.LOGIC, "a bitline sampled"),
     ("crossbar", "isaac.crossbar.read", Follows.CELL, "128 x 128 cells in use read for 100 ns"),
     ("shift_add", "isaac.shift_add.step", Follows.LOGIC, "two codes, a partial sum or a correction added"),
+    ("row_wire", "wire.capacitance", Follows.TRANSISTOR, "a wordline of switched rows charged"),
+    ("row_gates", "transistor.gate.charge", Follows.TRANSISTOR, "the gates of a wordline's cells charged"),
+    ("row_switch", "transistor.gate.charge", Follows.TRANSISTOR, "the switches of a row opened"),
+    ("row_register", "register.bit.40nm", Follows.LOGIC, "a row's input bit clocked"),
+    ("multiplexer", "transistor.gate.charge", Follows.TRANSISTOR, "a column put on its ADC"),
+    ("accumulator_adder", "mac.int32.add.45nm", Follows.LOGIC, "a bit added behind an ADC"),
+    ("accumulator_register", "register.bit.40nm", Follows.LOGIC, "a bit of an accumulator clocked"),
     ("input_register", "isaac.input_register.bit", Follows.LOGIC, "a bit handed to the DACs"),
     ("output_register", "isaac.output_register.bit", Follows.LOGIC, "a bit of a partial result updated"),
     ("edram", "isaac.edram.bit", Follows.MEMORY, "a bit read or written"),
@@ -89,7 +98,7 @@ def component_classes() -> tuple[ComponentClass, ...]:
 @cache
 def energy_scale(follows: Follows, node_nm: float) -> tuple[float, str]:
     """Return the factor of an event's energy from 32 nm to a node, and the constant that carries its doubt ("" for none)."""
-    if follows in (Follows.NOTHING, Follows.CELL) or node_nm == ISAAC_NM:
+    if follows in (Follows.NOTHING, Follows.CELL, Follows.TRANSISTOR) or node_nm == ISAAC_NM:
         return 1.0, ""
     key = logic_scale_key(ISAAC_NM, node_nm)
     if follows is Follows.LOGIC:

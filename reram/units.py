@@ -1,17 +1,21 @@
 """Which unit runs a layer, in which formats, and its weights laid out in crossbars with their converters."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
+
+from picojoule.reram.adc_models import AdcModel
 from picojoule.reram.adcs import LayerAdc, LayerNeeds, any_needs, built_bits, layer_needs, needed_adc, stated_adc
 from picojoule.reram.mapping import LayerMapping, map_layer
-from picojoule.reram.spec import NEEDED, DynamicMatmul, ReramSpec, input_width, weight_width
+from picojoule.reram.spec import NEEDED, AdcBuild, DynamicMatmul, ReramSpec, input_width, weight_width
 from picojoule.sim.attributes import MAC_OPS, Op, RecurrentAttributes
 from picojoule.sim.formats import NumberFormat
 from picojoule.sim.gemm import Gemm, gemm_view
 from picojoule.sim.ir import Layer, Network, OperandKind
 from picojoule.sim.recurrence import dependent_products, state_format
+from picojoule.sim.technology.adc_laws import SURVEY_LEAST_BITS
 
 CROSSBAR, VECTOR, HOST, UNSUPPORTED = "crossbar", "vector", "host", "unsupported"
 _SPECIAL = {
@@ -83,15 +87,21 @@ def map_network(network: Network, batch: int, spec: ReramSpec) -> dict[str, Laye
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converters:
-    """The converters of every layer on crossbars, the bits per slice the chip is built with, and `needs`, if weights decide."""
+    """The converters of every layer on crossbars, the bits per slice the chip is built with, and `needs`, if weights decide.
+
+    `floored`: some need fewer bits than the law of their costs reaches down to.
+    """
 
     layers: Mapping[str, LayerAdc]
     built_bits: tuple[int, ...]
     needs: Mapping[str, LayerNeeds]
+    floored: bool = False
 
 
 def network_adcs(network: Network, maps: Mapping[str, LayerMapping], spec: ReramSpec) -> Converters:
-    """Return the converters of a network (formats filled in).
+    """Return the converters of a network (formats filled in); slices that no weight of it has get none.
+
+    Weights that need fewer bits than the survey states get as many as it states. No bits at all: no weight needs a converter.
 
     Raises:
         UnsupportedError: if the weights decide and the network has none.
@@ -100,11 +110,28 @@ def network_adcs(network: Network, maps: Mapping[str, LayerMapping], spec: Reram
     """
     if spec.adc_bits != NEEDED:
         stated = {name: stated_adc(m, spec) for name, m in maps.items()}
-        return Converters(layers=stated, built_bits=spec.stated_adc_bits, needs={})
+        most = max((m.slices for m in maps.values()), default=None)
+        return _as_built(stated, spec.stated_adc_bits[:most], {}, spec)
     needs = network_needs(network, maps, spec)
-    built = built_bits(needs)
-    layers = {n: needed_adc(needs[n], built, maps[n].gemm.n, spec) for n in maps}
-    return Converters(layers=layers, built_bits=built if any(built) else (1,), needs=needs)
+    floored = spec.adc_model is AdcModel.SURVEY and any(
+        ((n.bits > 0) & (n.bits < SURVEY_LEAST_BITS)).any() for n in needs.values()
+    )
+    if floored:
+        needs = {
+            name: replace(n, bits=np.where(n.bits > 0, np.maximum(n.bits, SURVEY_LEAST_BITS), 0))
+            for name, n in needs.items()
+        }
+    built = built_bits(needs) or (0,)
+    layers = {n: needed_adc(needs[n], built, spec) for n in maps}
+    return replace(_as_built(layers, built, needs, spec), floored=floored)
+
+
+def _as_built(
+    layers: Mapping[str, LayerAdc], built: tuple[int, ...], needs: Mapping[str, LayerNeeds], spec: ReramSpec
+) -> Converters:
+    if spec.adc is AdcBuild.RUN_TIME:
+        layers = {name: replace(adc, built=max(built)) for name, adc in layers.items()}
+    return Converters(layers=layers, built_bits=built, needs=needs)
 
 
 def network_needs(network: Network, maps: Mapping[str, LayerMapping], spec: ReramSpec) -> dict[str, LayerNeeds]:

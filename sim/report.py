@@ -53,9 +53,9 @@ class Coverage:
 class Accuracy:
     """Measured accuracy: as floating point and under the hardware's arithmetic.
 
-    `interval` is the 95 % interval of `hardware`: over `samples` images of `split` (Wilson), and over the chips where several
-    were measured (see `picojoule.accuracy.chips_interval`). `per_seed` holds each chip's accuracy, whose mean `hardware` is;
-    empty: one chip. `chips_differ` says whether programming another chip would change anything.
+    `interval` is the 95 % interval of `hardware`: over `samples` images of `split` (Wilson), and over the chips (then at least
+    95 %) where several were measured (see `picojoule.accuracy.chips_interval`). `per_seed` holds each chip's accuracy, whose
+    mean `hardware` is; empty: one chip. `chips_differ` says whether programming another chip would change anything.
     """
 
     metric: str

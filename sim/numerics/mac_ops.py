@@ -66,9 +66,9 @@ class MacEngine:
         x, step_x = self._activation(layer, 0, operands[0])
         w, step_w = self._weight(layer, operands[1], weight_form)
         bias = operands[2] if len(operands) > 2 and layer.op is not Op.DEFORM_CONV else None
-        exact_type = self._exact_type(layer, w, x)
         products = self._products(layer, w, arithmetic)
         if products is None:
+            exact_type = self._exact_type(layer, w, x)
             y = self._exact(layer, x.to(exact_type), w.to(exact_type), operands)
         else:
             y = self._hardware(layer, x, w, products)

@@ -6,9 +6,9 @@ A quantised value is an integer code times a step. Codes are held in floating-po
 import torch
 from torch import Tensor
 
+from picojoule.sim.clipping import CLIPPING_SHARES
 from picojoule.sim.formats import FormatKind, NumberFormat
 
-_CANDIDATES = 24
 _SMALLEST_STEP = 1e-12
 _MARGIN = 1 + 1e-6
 
@@ -67,7 +67,7 @@ def best_step(x: Tensor, form: NumberFormat, channel_axis: int | None = None) ->
         return (top / qmax).clamp(min=_SMALLEST_STEP)
     best = (top / qmax).clamp(min=_SMALLEST_STEP)
     least = _error(data, best, form, keep)
-    for share in torch.linspace(0.3, 0.98, _CANDIDATES).tolist():
+    for share in CLIPPING_SHARES:
         step = (top * share / qmax).clamp(min=_SMALLEST_STEP)
         error = _error(data, step, form, keep)
         best = torch.where(error < least, step, best)
@@ -76,8 +76,9 @@ def best_step(x: Tensor, form: NumberFormat, channel_axis: int | None = None) ->
 
 
 def _error(x: Tensor, step: Tensor, form: NumberFormat, axes: list[int]) -> Tensor:
+    """Return the squared error, summed in float64: cost paths find the same least one without torch."""
     rounded = (x / step).round().clamp(form.qmin, form.qmax) * step
-    return (rounded - x).square().sum(axes, keepdim=True)
+    return (rounded - x).square().sum(axes, keepdim=True, dtype=torch.float64)
 
 
 def wrap(x: Tensor, bits: int) -> Tensor:

@@ -13,6 +13,7 @@ from picojoule.sim.technology.table_crossbar import CROSSBAR_CONSTANTS
 from picojoule.sim.technology.table_fpga import FPGA_CONSTANTS
 from picojoule.sim.technology.table_host import HOST_CONSTANTS
 from picojoule.sim.technology.table_memory import MEMORY_CONSTANTS
+from picojoule.sim.technology.table_periphery import PERIPHERY_CONSTANTS
 from picojoule.sim.technology.table_sram import SHAPES, SRAM_CONSTANTS
 
 __all__ = ["DEFAULT_FACTOR", "Constant", "ConstantClass", "all_constants", "constant", "constants_hash", "product_key"]
@@ -23,6 +24,7 @@ _ALL: tuple[Constant, ...] = (
     *MEMORY_CONSTANTS,
     *CROSSBAR_CONSTANTS,
     *ADC_CONSTANTS,
+    *PERIPHERY_CONSTANTS,
     *HOST_CONSTANTS,
     *FPGA_CONSTANTS,
 )

@@ -1,4 +1,4 @@
-"""What converters cost at N bits under four published laws (`adc_laws`), as constants at 32 nm.
+"""What converters cost at N bits under five published laws (`adc_laws`, `sense_amplifier_law`), as constants at 32 nm.
 
 Each law has an anchor, its converter of 8 bits, and ratios to it for other widths; a bill multiplies both, so that designs
 compared under one law share the doubt in the anchor. The two laws that give ratios only are anchored at ISAAC's converter
@@ -12,13 +12,15 @@ compared under one law share the doubt in the anchor. The two laws that give rat
 - `adc.neurosim.*`: NeuroSim's SAR converter, without the current of the column's cells.
 - `adc.bitslice.*`: power 2^N / (N + 1) and time N of bit-slice sparsity (arXiv 1909.08496), energy 18 times lower from 8
   to 4 bits. Its area, half below 8 bits, is as published: it follows from nothing that is printed.
+- `adc.mlsa.*`: NeuroSim's parallel sense amplifiers, with the current of the column's cells.
 
-The ratios of the last three have a narrow range (our estimate): how far laws disagree is shown by pricing under several.
+The ratios of the last four have a narrow range (our estimate): how far laws disagree is shown by pricing under several.
 """
 
 from picojoule.sim.technology import adc_laws
 from picojoule.sim.technology.adc_laws import ANCHOR_BITS, SURVEY_LEAST_BITS
 from picojoule.sim.technology.constant import Constant, ConstantClass, estimated
+from picojoule.sim.technology.sense_amplifier_law import sense_area_um2, sense_energy_pj
 
 __all__ = ["ADC_CONSTANTS", "MOST_ADC_BITS"]
 
@@ -30,6 +32,7 @@ _WITHIN_A_LAW = 1.25
 _SAR = "SAR points of HWComponents after Saberi 2011"
 _SURVEY = "Murmann survey regression, Accelergy ADC plug-in ff0fb48, 1.28 GS/s"
 _NEUROSIM = "NeuroSim SAR converter, high performance"
+_MLSA = "NeuroSim parallel sense amplifiers, low power, column of 128 cells of 6 kohm"
 _BITSLICE = "bit-slice sparsity, arXiv 1909.08496"
 
 
@@ -84,6 +87,16 @@ def _neurosim_area(bits: int) -> Constant:
     return _narrow(f"adc.neurosim.area.{bits}bit", float(areas[0] / areas[1]), f"{_NEUROSIM}, transistor counts")
 
 
+def _mlsa_energy(bits: int) -> Constant:
+    energies = sense_energy_pj([bits, ANCHOR_BITS])
+    return _narrow(f"adc.mlsa.energy.{bits}bit", float(energies[0] / energies[1]), _MLSA)
+
+
+def _mlsa_area(bits: int) -> Constant:
+    areas = sense_area_um2([bits, ANCHOR_BITS])
+    return _narrow(f"adc.mlsa.area.{bits}bit", float(areas[0] / areas[1]), f"{_MLSA}, transistor and gate counts")
+
+
 def _bitslice_energies(bits: int) -> Constant:
     value = _bitslice_energy(bits) / _bitslice_energy(ANCHOR_BITS)
     return _narrow(f"adc.bitslice.energy.{bits}bit", value, f"{_BITSLICE}: power 2^N / (N + 1), time N")
@@ -133,6 +146,21 @@ _ANCHORS: tuple[Constant, ...] = (
         f"{_NEUROSIM}: 1752 transistors of 212.8 F^2, 8 bits; no capacitors (ISAAC's part: 3.1 times; range: our estimate)",
         3.0,
     ),
+    _anchor(
+        "adc.mlsa.conversion",
+        float(sense_energy_pj(ANCHOR_BITS)),
+        "pJ",
+        f"{_MLSA}: 255 amplifiers of 0.42 uW for 1.5 ns, twice, and their switching; 8 bits (range: our estimate)",
+        2.0,
+    ),
+    _anchor(
+        "adc.mlsa.area",
+        1e-6 * float(sense_area_um2(ANCHOR_BITS)),
+        "mm2",
+        f"{_MLSA}: nine transistors an amplifier, an encoder of one wide gate a bit; 8 bits "
+        "(range to a wide gate a level: our estimate)",
+        4.0,
+    ),
 )
 
 _ALL_BITS = tuple(n for n in range(1, MOST_ADC_BITS + 1) if n != ANCHOR_BITS)
@@ -143,6 +171,8 @@ _ENTRIES = (
     (_survey_area, _ALL_BITS[SURVEY_LEAST_BITS - 1 :]),
     (_neurosim_energy, _ALL_BITS),
     (_neurosim_area, _ALL_BITS),
+    (_mlsa_energy, _ALL_BITS),
+    (_mlsa_area, _ALL_BITS),
     (_bitslice_energies, _ALL_BITS),
     (_bitslice_areas, _ALL_BITS),
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picojoule.reram.accelerator import ReramAccelerator
-from picojoule.reram.mapping import balanced_copies, tile_weights
+from picojoule.reram.mapping import tile_weights
 from picojoule.reram.pipeline import wait
 from picojoule.reram.spec import ReramSpec
 from picojoule.sim import attributes as at
@@ -199,9 +199,6 @@ def test_copies_balance_the_pipeline() -> None:
     assert balanced.totals["interval_s"] < plain.totals["interval_s"] / 20
     assert balanced.totals["resources"]["imas"] <= 168 * 12
     assert balanced.totals["chips"] == plain.totals["chips"] == 1
-    assert balanced_copies([4.0, 1.0], [100, 100], [1, 1], 5) == [4, 1]
-    assert balanced_copies([4.0, 1.0], [100, 100], [1, 3], 8) == [5, 1]  # a copy of the second would not fit any more
-    assert balanced_copies([4.0, 1.0], [2, 100], [1, 1], 50) == [2, 1]  # the slowest has no more positions
 
 
 def test_utilization_and_its_losses_sum_to_one() -> None:

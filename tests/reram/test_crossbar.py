@@ -150,6 +150,8 @@ def slow_crossbar(weights, inputs, spec):
         """Converted and shifted sum of one bitline over all groups and steps, in cell units."""
         total = Fraction(0)
         for group in groups_of(len(x)):
+            if not any(levels[i] for i in group):  # known to be empty: not read, nor is its leak
+                continue
             for j in range(spec.steps):
                 pulses = [int(np.sign(x[i])) * (abs(int(x[i])) >> (spec.bits_per_pulse * j) & p) for i in group]
                 cell_sum = sum(levels[i] * pulse for i, pulse in zip(group, pulses, strict=True))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from picojoule.networks import load_network
 from picojoule.reram.integer_weights import best_step, integer_weights
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
@@ -62,3 +63,17 @@ def test_steps_of_a_large_tensor_agree() -> None:
     for bits, axis in ((8, None), (4, None), (4, 0)):
         form = parse_format(f"int{bits}")
         assert best_step(w, form, axis) == pytest.approx(torch_step(torch.from_numpy(w), form, axis).numpy(), rel=1e-6)
+
+
+def test_steps_and_codes_of_a_network_are_those_of_the_executor_to_the_last_bit() -> None:
+    largest = max(
+        (layer for layer in load_network("mobilenet-v2").layers if layer.op is Op.CONV),
+        key=lambda layer: layer.operands[1].type.elements(),
+    )
+    w = np.asarray(largest.operands[1].weights.array(), dtype=np.float32)  # type: ignore[union-attr]
+    for bits in (5, 6, 7):
+        form = parse_format(f"int{bits}")
+        step = torch_step(torch.from_numpy(w), form).numpy()
+        assert np.array_equal(best_step(w, form), step)
+        expected = np.rint(np.clip(w / step, form.qmin, form.qmax)).astype(np.int64)
+        assert np.array_equal(integer_weights(largest, form)[0], expected.reshape(len(w), -1))

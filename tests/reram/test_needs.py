@@ -280,18 +280,19 @@ def test_takes_any_type_of_whole_numbers(kind):
 def test_refusals():
     spec = CrossbarSpec(encoding="differential")
     for weights, why in (
-        ([1, 2], r"^weights must be a matrix \[out, in\] with at least one weight, got shape \[2\]$"),
+        ([1, 2], r"^weights must be a matrix \[out, in\], got shape \[2\]$"),
         (
             [[-128, 3]],
-            r"^weights must be between -127 and 127 \(8 bits, differential encoding\), got values from -128 to 3$",
+            r"^weights must be between -127 and 127 \(8 bits, differential encoding\), got -128 at \[0, 0\]$",
         ),
-        ([[0.5, 3]], "^weights must be whole numbers, got fractions; quantise them first$"),
+        ([[0.5, 3]], r"^weights must be whole numbers, got 0.5 at \[0, 0\]$"),
+        ([[1, 2], [1]], r"^weights must be a matrix \[out, in\], got what is no array of numbers$"),
         ([[float("nan")]], "weights must be between"),
         ([["1"]], "^weights must be whole numbers, got an array of"),
     ):
         with pytest.raises(InputError, match=why):
             adc_needs(weights, spec)
-    for percentile in (0, 101, float("nan")):
+    for percentile in (0, 101, float("nan"), "99"):
         with pytest.raises(InputError, match=r"^percentile must be more than 0 and at most 100"):
             adc_needs([[1]], spec, percentile=percentile)
     with pytest.raises(InputError, match="magnitudes must be whole numbers between 0 and 255"):

@@ -6,20 +6,28 @@ import pytest
 from picojoule.reram.arithmetic import crossbar_matmul, program
 from picojoule.reram.crossbar import CrossbarSpec
 from picojoule.reram.devices import DeviceSpec
-from picojoule.reram.ranges import calibrated_range, exact_range, full_range
+from picojoule.reram.ranges import calibrated_range
+from picojoule.reram.spec import ReramSpec, crossbar_spec
 from picojoule.sim.errors import InputError
 
 ENCODINGS = ("offset", "flip", "split", "differential")
 
 
 def test_exact_and_full_ranges():
-    offset = CrossbarSpec(encoding="offset")
-    assert exact_range(offset, 8) == (0, pytest.approx(85))  # 255 codes of a third of a full cell
-    assert full_range(offset) == (0, 128)
-    assert full_range(CrossbarSpec(encoding="flip")) == (0, 64)
-    assert full_range(CrossbarSpec(encoding="flip", rows_active=32)) == (0, 32)
-    assert full_range(CrossbarSpec(encoding="differential")) == (-128, 128)
-    assert full_range(CrossbarSpec(encoding="split", signed_inputs=True, tile_rows=64)) == (-64, 64)
+    offset = {"encoding": "offset", "weight_bits": 8}
+    assert spanned(**offset, adc_bits=8) == (0, 255)  # cell units: a third of a full cell
+    full = {"weight_bits": 8, "adc_bits": 8, "adc_range": "full"}
+    assert spanned(**full, encoding="offset") == (0, 3 * 128)
+    assert spanned(**full, encoding="flip") == (0, 3 * 64)
+    assert spanned(**full, encoding="flip", rows_active=32) == (0, 3 * 32)
+    assert spanned(**full, encoding="differential") == (-3 * 128, 3 * 128)
+    assert spanned(True, **full, encoding="split", signed_inputs="bipolar", crossbar_rows=64) == (-3 * 64, 3 * 64)
+
+
+def spanned(signed=False, **keys):
+    """Return the ends of the first converter of a design, in cell units."""
+    adc = crossbar_spec(ReramSpec(**keys), 8, 8, signed).converters[0]
+    return adc.lo, adc.hi
 
 
 def test_percentiles_by_hand():
@@ -91,7 +99,8 @@ def test_calibrated_beats_full_where_bits_are_few(encoding, record_property):
 
     for bits in (3, 4, 5):
         spec = CrossbarSpec(encoding=encoding, adc_bits=bits)
-        spans = {"exact": exact_range(spec, bits), "full": full_range(spec)}
+        top = 64 if encoding == "flip" else 128  # of a whole column
+        spans = {"exact": spec.unit_adc_range(bits), "full": (-top if spec.needs_signed_adc else 0, top)}
         spans["calibrated"] = calibrated_range(weights, calibration, spec, 99.0)
         errors = {name: error(spec.replace(adc_lo=lo, adc_hi=hi)) for name, (lo, hi) in spans.items()}
         record_property(f"{encoding}_{bits}bit", errors)
@@ -118,23 +127,27 @@ def test_negative_inputs_of_an_unsigned_stream_take_a_sign_step():
     rows = np.array([[-1], [-1], [-1], [-1], [-8], [0]])  # -8: low bits 000, sign 1
     assert calibrated_range(weights, rows, spec, 100)[1] == ((5,),)  # the sign step: five rows
     assert calibrated_range(weights[:, :4], rows[:4], spec, 100)[1] == ((4,),)  # of two's complement
-    with pytest.raises(InputError, match="calibration inputs must be whole numbers between -8 and 7"):
+    with pytest.raises(InputError, match="calibration inputs with a sign must be whole numbers between -8 and 7"):
         calibrated_range(weights, np.array([[-1], [8], [0], [0], [0], [0]]), spec, 100)
 
 
 def test_the_leak_of_empty_cells_is_within_the_range():
     spec = CrossbarSpec(encoding="offset", weight_bits=2, slices=1, cell_max=3, input_bits=1, adc_bits=2)
-    weights = np.full((1, 10), -2)  # empty cells
+    weights = np.array([[-1] + [-2] * 9])  # a level of 1, and empty cells
     inputs = np.ones((10, 1), dtype=int)
-    assert calibrated_range(weights, inputs, spec, 100)[1] == ((1.0,),)  # nothing: one code per cell unit, 3 of them
+    assert calibrated_range(weights, inputs, spec, 100)[1] == ((1.0,),)  # a third: one code per cell unit, 3 of them
     leaky = spec.replace(r_off_ohm=2e4)
-    assert calibrated_range(weights, inputs, leaky, 100)[1][0][0] == pytest.approx(5.0, abs=0.01)  # ten halves
+    assert calibrated_range(weights, inputs, leaky, 100)[1][0][0] == pytest.approx(
+        31 / 6, abs=0.01
+    )  # ten halves, and half of a third
+    empty = np.full((1, 10), -2)  # known to be empty: not read
+    assert calibrated_range(empty, inputs, leaky, 100)[1] == ((1.0,),)
     by_device = spec.replace(device=DeviceSpec(on_off_ratio=2))
     assert calibrated_range(weights, inputs, by_device, 100) == calibrated_range(weights, inputs, leaky, 100)
     clipped = spec.replace(r_off_ohm=2e4, adc_hi=2.5)
-    low, high = (crossbar_matmul(weights, inputs, s)[0, 0] for s in (clipped, leaky.replace(adc_hi=5.0)))
-    assert high == pytest.approx(-20)
-    assert low != pytest.approx(-20)
+    low, high = (crossbar_matmul(weights, inputs, s)[0, 0] for s in (clipped, leaky.replace(adc_hi=31 / 6)))
+    assert high == pytest.approx(-19)
+    assert low != pytest.approx(-19)
 
 
 def test_only_so_many_columns_are_used():
@@ -148,12 +161,22 @@ def test_only_so_many_columns_are_used():
 def test_refusals():
     spec = CrossbarSpec()
     weights, inputs = np.ones((2, 3), dtype=int), np.ones((3, 4), dtype=int)
-    for bad in (np.ones((4, 4)), np.ones(3), np.ones((3, 0))):
-        with pytest.raises(InputError, match=r"calibration inputs must be a matrix \[in, n\] with a row per column"):
+    for bad in (np.ones((4, 4)), np.ones(3), np.ones((3, 0)), [[1], [1, 2], [3]]):
+        with pytest.raises(InputError, match=r"calibration inputs must be a matrix \[in, n\]"):
             calibrated_range(weights, bad, spec)
-    for bad in (inputs * 256, inputs * 0.5):
-        with pytest.raises(InputError, match=r"^calibration inputs must be whole numbers between 0 and 255$"):
+    for bad, why in (
+        (inputs * 256, r"be between -128 and 255 \(8 bits\), got 256"),
+        (inputs * 0.5, "be whole numbers, got 0.5"),
+    ):
+        with pytest.raises(InputError, match=f"^calibration inputs must {why} at "):
             calibrated_range(weights, bad, spec)
+    for bad in (weights * 0.5, weights * 200, weights * float("nan"), weights * 1j, [[1], [1, 2]], np.ones((0, 3))):
+        with pytest.raises(InputError, match=r"^weights must"):
+            calibrated_range(bad, inputs, spec)
+    with pytest.raises(InputError, match=r"^most_columns must be at least 1, got 0$"):
+        calibrated_range(weights, inputs, spec, most_columns=0)
+    with pytest.raises(InputError, match=r"^the converters are given for 2 row tiles, but 3 inputs"):
+        calibrated_range(weights, inputs, spec.replace(adc_bits=[[8] * 4] * 2))
     with pytest.raises(InputError, match=r"^percentile must be more than 0 and at most 100, got 0$"):
         calibrated_range(weights, inputs, spec, 0)
     with pytest.raises(InputError, match=r"^a range needs an ADC, but adc_bits is None; set adc_bits$"):

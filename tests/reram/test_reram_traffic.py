@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picojoule.reram.area import tile_busy_mw
-from picojoule.reram.mapping import balanced_copies
 from picojoule.reram.technology import component_classes
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
@@ -146,7 +145,29 @@ def test_writing_the_weights_is_said_and_in_no_total() -> None:
     assert "write" not in priced(one_linear(128, 32)).energy_by_component()
 
 
+# --- rows that are on ------------------------------------------------------------------------------------
+
+
+def test_packed_groups_count_the_wordlines_of_their_crossbar() -> None:
+    """Of 14 groups of 9 rows, 32 rows hold three whole ones and 8 rows no whole one."""
+    network = one_conv(32, 32, groups=32)
+    at_once = priced(network, **EIGHT)
+    for rows, reads in ((128, 1), (126, 1), (32, 5), (9, 14), (8, 28)):
+        report = priced(network, **EIGHT, rows_active=rows)
+        assert report.totals["interval_s"] == pytest.approx(reads * at_once.totals["interval_s"])
+        conversions = [{e.component: e.events for e in r.layers[0].energy}["adc"] for r in (report, at_once)]
+        assert conversions[0] == conversions[1] * (2 if rows == 8 else 1)
+
+
 # --- power -----------------------------------------------------------------------------------------------
+
+
+def test_idle_tiles_leak_within_their_idle_share_only() -> None:
+    used, whole = (priced(small_cnn(), chips=1, power_policy=p) for p in ("used_tiles", "whole_chip"))
+    parts, others = used.energy_by_component(), whole.energy_by_component()
+    assert others["leakage"] == pytest.approx(parts["leakage"])
+    assert others["idle"] > 10 * parts["leakage"]
+    assert whole.totals["energy_pj"] > used.totals["energy_pj"]
 
 
 @settings(max_examples=6, deadline=None)
@@ -191,6 +212,8 @@ def test_every_component_has_a_class() -> None:
             for network in (small_cnn(), attention()):
                 keys: dict[str, Any] = {"power_policy": policy, "dynamic_matmul": dynamic, "edram_kib": 0.5}
                 found |= set(priced(network, **keys).energy_by_component())
+    parts = {"row_driver": "switch", "column_select": "multiplexer", "accumulators": "per_adc", "cell_area_f2": 48.0}
+    found |= set(priced(small_cnn(), **parts, device={"preset": "neurosim-rram"}).energy_by_component())
     assert found - {"vector", "host"} == set(classes)
     assert {classes[c].kind for c in ("leakage", "idle", "hypertransport")} == {ConstantClass.STATIC}
     assert {classes[c].kind for c in ("edram", "bus", "router", "link", "spill")} == {ConstantClass.PER_ACCESS}
@@ -220,14 +243,6 @@ def test_parts_follow_the_node_each_in_its_own_way() -> None:
 def test_nodes_outside_the_tables_are_refused(node: float) -> None:
     with pytest.raises(InputError, match=rf"node_nm must be at (least 22|most 65), got {node}"):
         isaac(node_nm=node)
-
-
-# --- copies ----------------------------------------------------------------------------------------------
-
-
-def test_copies_are_made_in_steps_that_help() -> None:
-    assert balanced_copies([10.0], [10], [1], 8) == [5]  # six to eight copies would still take two rounds
-    assert balanced_copies([12.0, 5.0], [12, 5], [1, 1], 9) == [6, 3]
 
 
 def test_the_signed_preset_follows_the_weights() -> None:
