@@ -1,6 +1,7 @@
 """Accuracy of a network as floating point and under a piece of hardware's arithmetic, on a data set's test split."""
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CALIBRATION_SAMPLES = 256
 _BATCH = 100
 _CHIPS = 0xC41B5  # sets the children of a seed apart from those drawn for other purposes
+_TRAINING_CHIPS = zlib.crc32(b"training chip")
 
 Progress = Callable[[int, int], None]
 
@@ -42,7 +44,7 @@ def measure(
     chips compute alike, one is measured. The float pass and calibration are made once.
 
     Raises:
-        InputError: if the network's input or output does not fit the data, or `seeds` is below 1.
+        InputError: if the network's input or output does not fit the data, `seeds` is below 1 or `seed` is negative.
         UnsupportedError: if the network holds operators that cannot be run.
 
     """
@@ -57,7 +59,7 @@ def measure(
         raise UnsupportedError(unsupported_sentence(network))
     part: Split = getattr(data, split)
     check_fits(network, data)
-    differ = chips_differ(accelerator)
+    seed, differ = checked_seed(seed), chips_differ(accelerator)
     chips = [chip_seed(seed, i) for i in range(seeds if differ else 1)]
     done, total, samples = 0, (len(chips) + 1) * len(part.labels), len(part.labels)
 
@@ -138,16 +140,44 @@ def chips_differ(accelerator: Accelerator) -> bool:
     return bool(getattr(accelerator, "chips_differ", False))
 
 
+def checked_seed(seed: int) -> int:
+    """Return a seed of chips as it is.
+
+    Raises:
+        InputError: if it is negative, not whole, or 2^63 and more.
+
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number between 0 and 2**63 - 1, got {seed!r}")
+    return int(seed)
+
+
 def chip_seed(seed: int, index: int) -> int:
-    """Return the seed of chip number `index`: `seed` itself for 0, then children of it."""
-    return int(np.random.SeedSequence((seed, _CHIPS, index)).generate_state(1)[0]) if index else seed
+    """Return the seed of measured chip number `index`: `seed` itself for 0, then children of it; errors as `checked_seed`."""
+    return _child(seed, _CHIPS, index) if index else checked_seed(seed)
+
+
+def training_chip_seed(seed: int, step: int) -> int:
+    """Return the seed of the chip on which training takes step number `step`; errors as `checked_seed`.
+
+    It is 2^32 or more and those of measured chips are below (unless the user's own seed is not), so that no chip is ever both.
+    """
+    return (1 << 32) + _child(seed, _TRAINING_CHIPS, step)
+
+
+def _child(seed: int, purpose: int, index: int) -> int:
+    """Return one of the children of a seed that are drawn for a purpose, below 2^32."""
+    return int(np.random.SeedSequence((checked_seed(seed), purpose, index)).generate_state(1)[0])
 
 
 def chips_interval(right: Sequence[int], samples: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean accuracy over chips and images, from each chip's count of right answers.
+    """Return the interval, of at least 95 %, of the mean accuracy over chips and images, from each chip's count of right answers.
 
-    Two independent sources add in squares, on each side of the mean: the choice of images (the Wilson interval of the mean
-    over `samples`, which all chips share) and the choice of chips (Student's t over the chips' own accuracies). One chip: the
+    Two sources add in squares, on each side of the mean: the choice of images (the Wilson interval of the mean over `samples`,
+    as if all chips failed on the same ones) and the choice of chips (Student's t over the chips' own accuracies). That is
+    cautious: where chips fail on images of their own, these failures average out and yet count in both. Simulated (seeded, 3
+    to 10 chips and 100 to 2,000 images; a part of it is `tests/test_chips.py`) it covers the true mean in 95 to 100 % of all
+    cases, and is 1 to 2 times as wide as one of exactly 95 % (2.5 where each chip fails on images of its own). One chip: the
     Wilson interval alone, which says nothing about other chips.
     """
     mean = sum(right) / (len(right) * samples)

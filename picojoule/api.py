@@ -296,9 +296,11 @@ def hardware_twin(
         example_inputs: as for `trace`; also the calibration data when none is given.
         hardware: a preset's name, a YAML path, a spec or an accelerator.
         calibration: batches of *training* inputs from which activation ranges are taken.
-        seed: of the chip (whatever programming leaves to chance) and of calibration; the same seed gives the same chip.
+        seed: of the chip (whatever programming leaves to chance) and of calibration; the same seed gives the same chip, which
+            is the first that an accuracy measured with this seed is of.
         resample: False: training is on that one chip. True: each call with gradients is on a new chip, so that the weights
-            learn to endure any; without gradients it is always the chip of `seed`.
+            learn to endure any, and no such chip is ever one that is measured; without gradients it is always the chip of
+            `seed`. What a design takes from the weights (`adc_bits: needed`, built at design time) is of those at the start.
 
     """
     from picojoule.twin import HardwareTwin

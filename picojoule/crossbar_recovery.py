@@ -3,7 +3,7 @@
 Per seed, a network is trained in floating point and measured on each piece of hardware: as it is, after more training in
 floating point (the control: as many epochs of the same data), and after as many epochs through the hardware's twin, where
 each step of training is on another chip if chips differ. Training sees training data only; the chips measured are none of
-those trained on, and the same for all three, so that their differences are paired.
+those trained on (`accuracy.training_chip_seed`), and the same for all three, so that their differences are paired.
 """
 
 import copy
@@ -29,8 +29,6 @@ from picojoule.training import train
 from picojoule.twin import HardwareTwin
 
 BEFORE, CONTROL, AFTER = "before", "float fine-tuning", "hardware fine-tuning"
-_TRAINED_CHIPS = 1_000_000
-"""Added to a seed for the chips that training sees: none of them is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +143,7 @@ def _first(split: Split, count: int | None) -> Split:
 
 def _twin(module: nn.Module, data: Dataset, machine: Accelerator, seed: int) -> HardwareTwin:
     images = torch.tensor(data.train.images[:CALIBRATION_SAMPLES])
-    chips = _TRAINED_CHIPS + seed
-    return HardwareTwin(
-        module, images[:2], machine, calibration=[(images,)], seed=chips, resample=chips_differ(machine)
-    )
+    return HardwareTwin(module, images[:2], machine, calibration=[(images,)], seed=seed, resample=chips_differ(machine))
 
 
 def _tune(owner: nn.Module, called: nn.Module, split: Split, settings: RecoverySettings, seed: int) -> None:

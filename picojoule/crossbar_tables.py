@@ -1,7 +1,7 @@
 """Tables of `scripts/reproduce_crossbar`: accuracies with intervals beside what the designs cost, as rows and as markdown.
 
 An accuracy's 95 % interval is that of the choice of images (Wilson) or, with several chips, of images and chips
-(`accuracy.chips_interval`). Differences to the lossless design are taken image by image, which is far sharper.
+(`accuracy.chips_interval`, at least 95 %). Differences to the lossless design are taken image by image, which is far sharper.
 """
 
 import math

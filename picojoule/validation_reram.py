@@ -112,13 +112,18 @@ def neurosim() -> Iterator[dict[str, Any]]:
 _COMPONENTS = {
     "crossbar": "array",
     "adc": "adc",
+    "row_wire": "adc",
+    "row_gates": "adc",
     "shift_add": "accumulation",
+    "accumulator_adder": "accumulation",
+    "accumulator_register": "accumulation",
     "output_register": "accumulation",
     "tile_output_register": "accumulation",
     "bus": "interconnect",
     "router": "interconnect",
 }
-"""NeuroSim's words for our components; everything else is "other" (it names registers of its accumulators with them)."""
+"""NeuroSim's words for our components; everything else is "other". It books the wordlines' charge and the columns' current with
+its ADCs, and the registers of its accumulators with them."""
 
 
 @lru_cache(maxsize=1)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from scipy.stats import t as student
 from torch import nn
 
-from picojoule.accuracy import arithmetic_in, chip_seed, chips_interval, measure
+from picojoule.accuracy import arithmetic_in, chip_seed, chips_interval, measure, training_chip_seed
 from picojoule.models.data import load
 from picojoule.sim.errors import InputError
 from picojoule.sim.formats import integer_format
@@ -113,6 +114,29 @@ def test_an_interval_of_equal_chips_is_that_of_the_images():
     assert low < wilson_interval(93, 100)[0] and high == 1.0
 
 
+@pytest.mark.parametrize(
+    ("chips", "images", "of_chip", "of_pair"),
+    [(3, 500, 0.1, 0.3), (5, 100, 0.1, 0.3), (5, 500, 0.3, 2.0), (10, 500, 0.1, 0.3), (5, 100, 0.0, 0.01)],
+)
+def test_an_interval_of_chips_and_images_covers_the_truth_in_95_of_100_and_is_not_twice_as_wide(
+    chips, images, of_chip, of_pair
+):
+    # An image is right on a chip if 1.3 + ease(image) + level(chip) + luck(image, chip) > 0, all normal: the truth is known.
+    generator = np.random.default_rng(0)
+    truth = norm.cdf(1.3 / math.sqrt(1 + of_chip**2 + of_pair**2))
+    errors, widths, covered, runs = [], [], 0, 500
+    for _ in range(runs):
+        ease, level = generator.normal(size=(1, images)), of_chip * generator.normal(size=(chips, 1))
+        right = (1.3 + ease + level + of_pair * generator.normal(size=(chips, images)) > 0).sum(axis=1)
+        low, high = chips_interval(right.tolist(), images)
+        errors.append(abs(right.mean() / images - truth))
+        widths.append(high - low)
+        covered += low <= truth <= high
+    exact = 2 * np.quantile(errors, 0.95)  # the narrowest of one width that covers 95 %
+    assert covered / runs >= 0.95
+    assert np.mean(widths) < 2 * exact
+
+
 def test_an_accelerator_may_know_no_seed(network):
     class Plain:
         def arithmetic_in(self, network):
@@ -149,6 +173,46 @@ def test_twins_are_the_same_chip_for_the_same_seed_and_training_may_take_a_new_o
     assert torch.equal(again(x), first) and torch.equal(again(x), second)  # drawn from the seed
     with torch.no_grad():
         assert torch.equal(fresh(x), one)  # measured, it is the chip of its seed
+    trained_on = [training_chip_seed(1, step) for step in (1, 2)]
+    asked = NoisyHardware()
+    resampled = HardwareTwin(trained, (x,), asked, seed=1, resample=True)
+    resampled(x), resampled(x)
+    assert [seed for seed, _ in asked.asked][-2:] == trained_on
     first.sum().backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in trained.parameters())
     trained.zero_grad()
+
+
+def test_a_twin_is_the_first_chip_that_its_seed_measures(trained, network, digits):
+    hardware = NoisyHardware()
+    batches = [
+        (torch.tensor(digits.train.images[i : min(i + 100, 256)]),) for i in (0, 100, 200)
+    ]  # as `measure` takes them
+    found = measure(network, hardware, digits, seed=3, seeds=2)
+    twin = HardwareTwin(trained, batches[0], hardware, calibration=batches, seed=3)
+    with torch.no_grad():
+        right = twin(torch.tensor(digits.test.images)).argmax(1) == torch.tensor(digits.test.labels)
+    assert float(right.double().mean()) == pytest.approx(found.per_seed[0])
+    assert found.per_seed[0] != found.per_seed[1]
+
+
+def test_no_chip_is_trained_on_and_measured():
+    measured = {chip_seed(seed, i) for seed in range(20) for i in range(200)}
+    trained_on = {training_chip_seed(seed, step) for seed in range(20) for step in range(200)}
+    assert not measured & trained_on and min(trained_on) > max(measured)
+    assert len(measured) == len(trained_on) == 20 * 200
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, True, 2**63])
+def test_a_seed_of_no_chip_is_refused_in_a_sentence(seed, network, digits):
+    expected = "seed must be a whole number between 0 and 2\\*\\*63 - 1, got"
+    for ask in (
+        lambda: chip_seed(seed, 0),
+        lambda: chip_seed(seed, 1),
+        lambda: training_chip_seed(seed, 1),
+        lambda: HardwareTwin(nn.Linear(4, 2), (torch.rand(3, 4),), NoisyHardware(), seed=seed, resample=True),
+        lambda: HardwareTwin(nn.Linear(4, 2), (torch.rand(3, 4),), NoisyHardware(), seed=seed),
+        lambda: measure(network, NoisyHardware(), digits, seed=seed),
+    ):
+        with pytest.raises(InputError, match=expected):
+            ask()

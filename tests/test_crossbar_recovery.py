@@ -6,9 +6,11 @@ import torch
 from scipy.stats import t as student
 
 import picojoule.crossbar_recovery as recovery
+from picojoule.accuracy import chip_seed
 from picojoule.models.data import load
 from picojoule.sim.errors import InputError
-from picojoule.sim.report import Accuracy
+from picojoule.sim.formats import integer_format
+from picojoule.sim.protocol import Arithmetic
 
 NARROW = {"weight_bits": 8, "activation_bits": 8, "encoding": "differential", "adc_bits": 3}
 SHORT = recovery.RecoverySettings(
@@ -31,31 +33,46 @@ def test_training_on_the_hardware_wins_back_what_more_training_does_not(digits):
     assert after["gain"] > max(0.03, control["gain"] + 0.02)
 
 
+class Cells:
+    """Hardware whose chips differ; keeps which chip was programmed with gradients wanted (training) and which without."""
+
+    spec = None
+    chips_differ = True
+
+    def __init__(self):
+        self.chips = {True: [], False: []}
+
+    def arithmetic_in(self, network, *, seed=0, samples=None):
+        def program(weights):
+            self.chips[torch.is_grad_enabled()].append(seed)
+            return Held(weights + np.random.default_rng(seed).normal(0, 25, weights.shape))
+
+        made = Arithmetic(weight=integer_format(8), activation=integer_format(8), program=program)
+        return lambda layer: made
+
+
+class Held:
+    exact = False
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def matmul(self, inputs, *, signed=None):
+        return self.weights @ inputs
+
+
 def test_chips_measured_are_not_those_trained_on(digits, monkeypatch):
-    trained, measured = [], []
-
-    class Twin(torch.nn.Module):
-        def __init__(self, module, example, machine, *, calibration, seed, resample):
-            super().__init__()
-            trained.append((seed, resample))
-            self.module = module
-
-        def forward(self, x):
-            return self.module(x)
-
-    def measure(network, machine, data, *, seeds):
-        measured.append((seeds, len(data.test.labels)))
-        return Accuracy(
-            metric="top1", floating=0.5, hardware=0.5, interval=(0, 1), samples=200, split="test", per_seed=(0.5,)
-        )
-
-    monkeypatch.setattr(recovery, "HardwareTwin", Twin)
-    monkeypatch.setattr(recovery, "measure", measure)
-    noisy = {"weight_bits": 8, "activation_bits": 8, "device.programming_sigma": 0.1}
-    short = recovery.RecoverySettings(pretrain=1, epochs=1, train_samples=64, test_samples=200, chips=4, seeds=2)
-    recovery.recovery("mlp-784-100-10", digits, "isaac", {"narrow": NARROW, "noisy": noisy}, short)
-    assert trained == [(1_000_000, False), (1_000_000, True), (1_000_001, False), (1_000_001, True)]
-    assert set(measured) == {(4, 200)}  # from seed 0: its children, see `chip_seed`
+    hardware = Cells()
+    monkeypatch.setattr(recovery, "load_hardware", lambda name, overrides: hardware)
+    short = recovery.RecoverySettings(
+        pretrain=1, epochs=2, train_samples=192, batch_size=64, test_samples=50, chips=4, seeds=2
+    )
+    rows = recovery.recovery("mlp-784-100-10", digits, "cells", {"noisy": {}}, short)
+    trained, measured = hardware.chips[True], hardware.chips[False]
+    assert len(set(trained)) == 2 * 2 * 3  # a chip for each step: seeds, epochs, batches
+    assert set(measured) == {chip_seed(0, i) for i in range(4)}  # for every network and stage
+    assert not set(trained) & set(measured)
+    assert len(rows) == 2 * 3 and all(len(set(r["per_chip"])) > 1 for r in rows)
 
 
 def test_a_summary_is_paired_by_seed():

@@ -132,7 +132,7 @@ def test_savings_are_stated_under_every_law_or_refused(network):
     prices = {d.name: crossbar_pricing.price_by_model(network, d) for d in [*chosen, *fixed.values()]}
     offset, split = crossbar_tables.needed_rows(chosen, fixed, {}, prices)
     assert offset["fixed"] == "offset-exact-9" and split["fixed"] == "split-exact-9"
-    assert split["survey_adc_pj_saved"] is None  # some tiles need fewer than 4 bits, where it knows no converters
+    assert split["survey_adc_pj_saved"] > 1  # it stops no earlier: narrower converters and empty columns
     assert 1 < split["isaac_sar_adc_pj_saved"] < split["bitslice_paper_adc_pj_saved"]
     assert split["isaac_sar_energy_pj_saved"] < split["isaac_sar_adc_pj_saved"]  # the rest of the chip saves less
     assert (

@@ -163,3 +163,61 @@ def test_an_accuracy_of_untrained_weights_is_marked(digits):
     hardware = load_hardware("edge-16x16")
     report = hardware.evaluate(network).with_accuracy(measure(network, hardware, digits))
     assert "weights: random, so the accuracy is that of chance" in report.coverage.notes
+
+
+NEEDED = {**EIGHT_BITS, "encoding": "differential", "adc_bits": "needed"}
+
+
+def _growing():
+    """Return a layer whose starting weights need few bits of a converter, and inputs."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(40, 8, bias=False)).eval()
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].weight[:, 0] = 0.1
+    return module, torch.rand(5, 40)
+
+
+@pytest.mark.parametrize("design", [{}, {"adc": "run_time"}, {"adc_bits": 4, "adc_range": "calibrated"}])
+@pytest.mark.parametrize("resample", [False, True])
+@pytest.mark.parametrize("measured_first", [False, True])
+def test_calls_with_and_without_gradients_are_of_the_hardware_as_built(design, resample, measured_first):
+    module, x = _growing()
+    twin = pj.hardware_twin(module, x, load_hardware("isaac", {**NEEDED, **design}), resample=resample)
+    twin(x)
+    with torch.no_grad():
+        module[0].weight.uniform_(-0.1, 0.1)
+        plain = module(x)
+        if measured_first:
+            twin(x)
+    trained = twin(x).detach()
+    with torch.no_grad():
+        measured = twin(x)
+    assert torch.equal(trained, measured) and torch.equal(twin(x).detach(), measured)
+    away = float((measured - plain).abs().max())
+    if not design:  # built for the weights at the start, whose converters clip these
+        assert away > 0.1
+    elif "adc" in design:  # a converter that stops where the weights of now need it
+        assert away < 0.01
+
+
+def test_weights_changed_behind_autograd_are_encoded_anew():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(40, 8), torch.nn.BatchNorm1d(8)).eval()
+    x, hardware = torch.rand(5, 40), load_hardware("isaac", {**EIGHT_BITS, "adc_bits": 4})
+    twin = pj.hardware_twin(module, x, hardware)
+    changes = {  # none of them changes the sum of squares, nor a version that autograd counts
+        "signs": lambda: module[0].weight.data.neg_(),
+        "order": lambda: module[0].weight.data.copy_(module[0].weight.data[torch.arange(7, -1, -1)]),
+        "buffer": lambda: module[1].running_mean.data.copy_(torch.linspace(-1, 1, 8)),
+        "sign of it": lambda: module[1].running_mean.data.neg_(),
+    }
+    with torch.no_grad():
+        before = twin(x)
+        for name, change in changes.items():
+            change()
+            now = twin(x)
+            assert not torch.equal(now, before), name
+            assert torch.equal(now, pj.hardware_twin(module, x, hardware)(x)), name
+            before = now
+        assert torch.equal(twin(x), before)
