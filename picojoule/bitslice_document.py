@@ -68,13 +68,13 @@ def _bits_table(rows: Sequence[Row]) -> list[str]:
 
 def _cost_table(rows: Sequence[Row]) -> list[str]:
     head = ["method", "nJ an image"]
-    head += [f"{m.value} energy" for m in MODELS] + ["run-time energy", "time", "area", "whole chip energy"]
+    head += [f"{m.value} energy" for m in MODELS] + ["own-width energy", "time", "area", "whole chip energy"]
     lines = []
     for r in rows:
         cells = [r["title"], f"{r['lossless_isaac_sar_nj']:.3g}"]
         cells += [_ratio(r, f"vs_dense_lossless_{m.value}_energy_pj") for m in MODELS]
         cells += [
-            _ratio(r, f"vs_dense_lossless_isaac_sar_{q}") for q in ("run_time_energy_pj", "latency_s", "area_um2")
+            _ratio(r, f"vs_dense_lossless_isaac_sar_{q}") for q in ("own_width_energy_pj", "latency_s", "area_um2")
         ]
         cells.append(_ratio(r, "vs_dense_chip_energy_pj"))
         lines.append(cells)
@@ -100,7 +100,7 @@ def _rival_table(rows: Sequence[Row]) -> list[str]:
         "ours against",
         "8 bit, points",
         *(f"{m.value} energy" for m in MODELS),
-        "run-time energy",
+        "own-width energy",
         "reduced ADC, isaac_sar",
     ]
     lines = []
@@ -111,7 +111,7 @@ def _rival_table(rows: Sequence[Row]) -> list[str]:
         cells += [_ratio(ours, f"vs_{name}_lossless_{m.value}_energy_pj") for m in MODELS]
         cells += [
             _ratio(ours, f"vs_{name}_{k}")
-            for k in ("lossless_isaac_sar_run_time_energy_pj", "reduced_isaac_sar_energy_pj")
+            for k in ("lossless_isaac_sar_own_width_energy_pj", "reduced_isaac_sar_energy_pj")
         ]
         lines.append(cells)
     return _table(head, lines)

@@ -3,7 +3,8 @@
 Counts follow the crossbars alone (no buffers, no routers): a layer takes positions x 8 input steps conversions for every column
 (an output's slice in a row tile) that holds anything. Each array of 128 columns has one converter, which serves them one after
 the other; tiles and slices work side by side, so the slowest sets the time; layers follow each other. All tiles share the
-bits of their slice (`design_time`), which the widest column of the network asks; `run_time` energy lets every tile use its own.
+bits of their slice (`design_time`), which the widest column of the network asks; own-width energy builds every tile's converters
+as wide as that tile needs (not `adc: run_time`, whose wide converters stop early).
 """
 
 import math
@@ -45,7 +46,7 @@ class AdcPrice:
     """Converters of one image: None where the law refuses these bits (the survey, fewer than 4)."""
 
     energy_pj: float
-    run_time_energy_pj: float | None
+    own_width_energy_pj: float | None
     latency_s: float
     area_um2: float
 
@@ -84,7 +85,7 @@ def price(
         latency += y.reads * max(tiles)
     return AdcPrice(
         energy_pj=math.fsum(n * e for n, e in zip(per_slice, energy, strict=True)),
-        run_time_energy_pj=_own_bits_energy(layers, model) if lossless else None,
+        own_width_energy_pj=_own_bits_energy(layers, model) if lossless else None,
         latency_s=latency,
         area_um2=math.fsum(n * a for n, a in zip(arrays, area, strict=True)),
     )

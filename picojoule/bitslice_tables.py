@@ -118,8 +118,8 @@ def _ratios(mine: Points, other: Points) -> Row:
     for kind in KINDS:
         for model in MODELS:
             costs = [(_price(*other[s], kind, model), _price(*mine[s], kind, model)) for s in seeds]
-            for quantity in ("energy_pj", "run_time_energy_pj", "latency_s", "area_um2"):
-                if quantity.startswith("run_time") and kind == "reduced":
+            for quantity in ("energy_pj", "own_width_energy_pj", "latency_s", "area_um2"):
+                if quantity.startswith("own_width") and kind == "reduced":
                     continue
                 pairs = [(getattr(a, quantity), getattr(b, quantity)) for a, b in costs if a and b]
                 whole = [(a, b) for a, b in pairs if a and b]

@@ -190,10 +190,10 @@ def test_prices_by_hand():
     period = 1 / 1.28e9
     assert found.latency_s == pytest.approx((2 * 8 * 10 + 8 * 128) * period)
     assert found.area_um2 == pytest.approx((2 + 2 + 1) * 1200, rel=1e-6)  # 200 outputs take two arrays
-    own = found.run_time_energy_pj
+    own = found.own_width_energy_pj
     assert own is not None and own < found.energy_pj
     narrow = bitslice_pricing.price(layers, (4, 0), AdcModel.BITSLICE_PAPER, lossless=False)
-    assert narrow is not None and narrow.run_time_energy_pj is None
+    assert narrow is not None and narrow.own_width_energy_pj is None
     assert narrow.energy_pj == pytest.approx(conversions[0] * unit[AdcModel.BITSLICE_PAPER][4], rel=1e-3)
     assert bitslice_pricing.price(layers, (3, 8), AdcModel.SURVEY) is None
     assert bitslice_pricing.price(layers, (4, 8), AdcModel.SURVEY) is not None
