@@ -7,6 +7,7 @@ apart by component.
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -183,8 +184,16 @@ def _isaac_ima(quantity: str) -> float:
     def of(name: str) -> float:
         return constant(f"isaac.{name}.{quantity}").value
 
-    ima = 8 * (of("adc") + of("crossbar")) + 1024 * (of("dac") + of("sample_hold"))
-    return ima + 4 * of("shift_add") + of("input_register") + of("output_register")
+    counts = {
+        "adc": 8,
+        "crossbar": 8,
+        "dac": 1024,
+        "sample_hold": 1024,
+        "shift_add": 4,
+        "input_register": 1,
+        "output_register": 1,
+    }
+    return math.fsum(count * of(name) for name, count in counts.items())
 
 
 def _row(
