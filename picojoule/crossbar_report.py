@@ -95,7 +95,7 @@ def collect(out: Path, settings: StudySettings, held: Bench) -> dict[str, list[R
 def loses_nothing(held: Bench, design: Design) -> bool:
     """Whether no conversion of a design can lose anything with the network's weights, whatever its inputs."""
     from picojoule.accuracy import arithmetic_in
-    from picojoule.reram.integer_weights import integer_weights
+    from picojoule.sim.integer_weights import integer_weights
 
     arithmetic = arithmetic_in(design.accelerator(), held.network, samples=held.inputs)
     for layer in held.network.layers:

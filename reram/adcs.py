@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.reram.adc_models import AdcModel, adc_area_um2, adc_energy_pj, adc_key, adc_seconds
-from picojoule.reram.integer_weights import integer_weights
+from picojoule.sim.integer_weights import integer_weights
 from picojoule.reram.mapping import LayerMapping
 from picojoule.reram.needs import adc_needs
 from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, SignedInputs, adc_bits_of, crossbar_spec, slices_of
@@ -109,7 +109,8 @@ def layer_needs(layer: Layer, form: NumberFormat, mapping: LayerMapping, signed:
     """
     bipolar = signed and spec.signed_inputs is SignedInputs.BIPOLAR
     crossbar = crossbar_spec(spec, mapping.weight_bits, mapping.input_bits, bipolar)
-    found = [adc_needs(w, crossbar, percentile=spec.adc_percentile) for w in integer_weights(layer, form)]
+    weights = integer_weights(layer, form, needed_by="adc_bits 'needed'", remedy="give adc_bits as a number")
+    found = [adc_needs(w, crossbar, percentile=spec.adc_percentile) for w in weights]
     return LayerNeeds(
         bits=np.stack([n.bits for n in found]),
         columns=np.stack([n.columns for n in found]),

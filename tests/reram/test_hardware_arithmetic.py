@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from picojoule.reram.hardware_arithmetic import arithmetic_in
-from picojoule.reram.integer_weights import integer_weights
+from picojoule.sim.integer_weights import integer_weights
 from picojoule.reram.plan import make_plan
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.ir import Layer, Network

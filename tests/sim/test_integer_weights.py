@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from picojoule.networks import load_network
-from picojoule.reram.integer_weights import best_step, integer_weights
+from picojoule.sim.integer_weights import best_step, integer_weights
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import NetworkBuilder, parameter

@@ -1,4 +1,4 @@
-"""A layer's weights as the integers that its crossbars hold, without torch: what the executor would program.
+"""A layer's weights as the integers that integer hardware holds, without torch: what the executor would program.
 
 Codes and steps follow `sim/numerics/quantize.py` (there in torch, with gradients): a step that the network states, or the one
 with the least squared rounding error among clipping points from 0.3 to 1 of the largest value, over the whole tensor or per
@@ -24,8 +24,12 @@ _SMALLEST_STEP = 1e-12
 _CHUNK = 1 << 18
 
 
-def integer_weights(layer: Layer, form: NumberFormat) -> NDArray[np.int64]:
+def integer_weights(
+    layer: Layer, form: NumberFormat, *, needed_by: str = "this figure", remedy: str = "do without it"
+) -> NDArray[np.int64]:
     """Return the codes of a layer's weight in an integer format as matrices [groups, out, in].
+
+    `needed_by` and `remedy` complete the refusal: "<needed_by> follows the weights but ...; load it with weights, or <remedy>".
 
     Raises:
         UnsupportedError: where the source of the network has no weights (a table of shapes).
@@ -34,8 +38,8 @@ def integer_weights(layer: Layer, form: NumberFormat) -> NDArray[np.int64]:
     operand = layer.operands[1]
     if operand.weights is None or operand.weights.note == FILL_NOTE:
         raise UnsupportedError(
-            f"layer '{layer.name}': adc_bits 'needed' follows the weights but this network has none; "
-            "load it with weights, or give adc_bits as a number"
+            f"layer '{layer.name}': {needed_by} follows the weights but this network has none; "
+            f"load it with weights, or {remedy}"
         )
     value = np.asarray(operand.weights.array())
     value = value if value.dtype == np.float64 else value.astype(np.float32)
