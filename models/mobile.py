@@ -112,10 +112,12 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNet V2 of width 1.0 (table 2 of its paper)."""
+    """Inverted residuals between a strided 3x3 stem and a 1x1 head; as it stands, MobileNet V2 of width 1.0 (table 2).
 
-    # expansion, output channels, repeats, stride of the first
-    plan = (
+    `plan` holds (expansion, output channels, repeats, stride of the first); `stem` and `head` are channels.
+    """
+
+    plan: tuple[tuple[int, int, int, int], ...] = (
         (1, 16, 1, 1),
         (6, 24, 2, 2),
         (6, 32, 3, 2),
@@ -124,19 +126,20 @@ class MobileNetV2(nn.Module):
         (6, 160, 3, 2),
         (6, 320, 1, 1),
     )
+    stem, head = 32, 1280
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        features: list[nn.Module] = [_conv_bn(input_shape[0], 32, 3, stride=2, activation=nn.ReLU6)]
-        channels = 32
+        features: list[nn.Module] = [_conv_bn(input_shape[0], self.stem, 3, stride=2, activation=nn.ReLU6)]
+        channels = self.stem
         for expand, width, repeats, first_stride in self.plan:
             for index in range(repeats):
                 features.append(InvertedResidual(channels, width, first_stride if index == 0 else 1, expand))
                 channels = width
-        features.append(_conv_bn(channels, 1280, 1, activation=nn.ReLU6))
+        features.append(_conv_bn(channels, self.head, 1, activation=nn.ReLU6))
         self.features = nn.Sequential(*features)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.head, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, [batch, classes]."""
@@ -146,6 +149,18 @@ class MobileNetV2(nn.Module):
 def mobilenet_v2(input_shape: tuple[int, ...], classes: int) -> MobileNetV2:
     """Return MobileNet V2 of width 1.0."""
     return MobileNetV2(input_shape, classes)
+
+
+class MobileNetV2Fashion(MobileNetV2):
+    """MobileNet V2's form for 28x28 grey images, small enough to train in minutes on one core."""
+
+    plan = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 40, 2, 1), (6, 64, 1, 1))
+    stem, head = 16, 256
+
+
+def mobilenetv2_fashion(input_shape: tuple[int, ...], classes: int) -> MobileNetV2Fashion:
+    """Return the small MobileNet V2 of the Hamming study: six inverted residuals, three with a shortcut."""
+    return MobileNetV2Fashion(input_shape, classes)
 
 
 def _depthwise_bn(channels: int, stride: int) -> list[nn.Module]:

@@ -37,6 +37,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mlp-784-100-10": classic.Perceptron,
     "dscnn-fashion": mobile.dscnn_fashion,
     "dscnn-fashion-deform": mobile.dscnn_fashion_deform,
+    "mobilenetv2-fashion": mobile.mobilenetv2_fashion,
     "resnet20": resnet.resnet20,
     "vgg11-cifar": classic.vgg11_cifar,
     "vgg8-cifar": classic.Vgg8,

@@ -1,6 +1,5 @@
 """The Python face: load or trace a network, price it, run it, train against it."""
 
-import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from picojoule.sim.activation_source import ActivationSource
     from picojoule.sim.exporters.written import Written
     from picojoule.sim.offsets import OffsetStatistics, OffsetTrace
     from picojoule.twin import HardwareTwin
@@ -162,7 +162,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     chips: int | None = 1,
     mapping: str = "default",
-    activations: "OffsetTrace | OffsetStatistics | None" = None,
+    activations: "OffsetTrace | OffsetStatistics | ActivationSource | None" = None,
     allow_unsupported: bool = False,
     seed: int = 0,
 ) -> Report:
@@ -174,9 +174,9 @@ def evaluate(
         batch: samples; counts and latency are for all of them.
         overrides: keys of the hardware file to change, for instance `{"rows": 64}`.
         chips: how many chips there may be; None means as many as it takes.
-        mapping: `default`.
-        activations: offsets of deformable convolutions, recorded (`record_offsets`) or as statistics; other costs do not
-            depend on data.
+        mapping: `default`, or `search` (systolic arrays: the best tiling and loop order of each layer).
+        activations: offsets of deformable convolutions, recorded (`record_offsets`) or as statistics; or a systolic array's
+            inputs (`sim.activation_source`), for `datapath_energy: toggles`. Other costs do not depend on activations.
         allow_unsupported: price the rest when some operators are not understood; the report is then incomplete.
         seed: of the sampled technology constants behind the ranges.
 
@@ -239,6 +239,8 @@ _SWEEP_TOTALS = (
     "utilization",
 )
 _WHOLE_TOTALS = frozenset({"compute_cycles", "stall_cycles", "latency_cycles", "chips"})
+_SWEEP_CHUNK = 1 << 17
+"""Designs of one call: what it needs beside the table stays below 100 MB."""
 
 
 def sweep(
@@ -252,7 +254,8 @@ def sweep(
     """Price every combination of the given hardware keys (full factorial, last key fastest).
 
     Returns a DataFrame with a row per combination: the varied keys, then totals. A design that cannot hold the network
-    keeps its row, with empty totals and the reason under `infeasible`. Systolic arrays are priced many at once.
+    keeps its row, with empty totals and the reason under `infeasible`. Systolic arrays are priced many at once, in chunks: a
+    million designs take some 150 MB, most of it the table.
 
     Raises:
         InputError: for an empty space, an unknown key or a bad value.
@@ -261,21 +264,28 @@ def sweep(
     import numpy as np
     import pandas
 
-    from picojoule.sim.designs import price_designs
+    from picojoule.sim.designs import factorial, price_designs
 
     listed = isinstance(space, Mapping) and all(isinstance(v, Sequence | np.ndarray | range) for v in space.values())
     if not space or not listed or not all(len(v) and not isinstance(v, str) for v in space.values()):
         raise InputError("a sweep needs at least one key with at least one value, such as {'rows': [16, 32]}")
     made, batch = _network(network), _whole(batch)
     accelerator = load_hardware(load_spec(hardware) if isinstance(hardware, str | Path) else hardware)
-    combinations = [list(column) for column in zip(*itertools.product(*space.values()), strict=True)]
-    keys = dict(zip(space, combinations, strict=True))
-    found = price_designs(accelerator, made, keys, batch=batch, seed=seed)
-    totals: dict[str, Any] = {metric: found.totals[metric] for metric in _SWEEP_TOTALS}
-    for metric, values in totals.items():
-        if metric in _WHOLE_TOTALS and bool(np.isfinite(values).all()) and bool((values < 2**53).all()):
+    keys = factorial(space)
+    count = len(next(iter(keys.values())))
+    totals: dict[str, Any] = {metric: np.empty(count) for metric in _SWEEP_TOTALS}
+    infeasible = np.empty(count, dtype=object)
+    for start in range(0, count, _SWEEP_CHUNK):
+        some = slice(start, start + _SWEEP_CHUNK)
+        found = price_designs(accelerator, made, {k: v[some] for k, v in keys.items()}, batch=batch, seed=seed)
+        infeasible[some] = found.infeasible
+        for metric, values in totals.items():
+            values[some] = found.totals[metric]
+    for metric in _WHOLE_TOTALS:
+        values = totals[metric]
+        if bool(np.isfinite(values).all()) and bool((values < 2**53).all()):
             totals[metric] = values.astype(np.int64)
-    return pandas.DataFrame(keys | totals | {"infeasible": found.infeasible})
+    return pandas.DataFrame(keys | totals | {"infeasible": infeasible}, copy=False)
 
 
 def hardware_twin(

@@ -15,7 +15,9 @@ from picojoule.sim.report import Accuracy, Report
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
+    from picojoule.sim.activation_source import ActivationSource
     from picojoule.sim.offsets import OffsetTrace
+    from picojoule.sim.protocol import Accelerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ def run_request(request: Request, progress: Callable[[int, int], None] | None = 
     report = accelerator.evaluate(
         network,
         batch=request.batch,
-        activations=_offsets(request.offsets),
+        activations=_activations(request, accelerator, network, data),
         mapping=request.mapping,
         seed=request.seed,
         chips=request.chips,
@@ -73,6 +75,19 @@ def _chip_notes(found: Accuracy, asked: int) -> tuple[str, ...]:
     if asked == 1 and found.chips_differ:
         return ("the accuracy is that of one chip, and chips differ: --seeds N measures N of them",)
     return ()
+
+
+def _activations(
+    request: Request, accelerator: "Accelerator", network: Network, data: "Dataset | None"
+) -> "OffsetTrace | ActivationSource | None":
+    """Return recorded offsets, or activations on the data's training split where the hardware's costs follow them."""
+    if request.offsets is not None or data is None:
+        return _offsets(request.offsets)
+    from picojoule.activations import collect_activations, wants_activations
+
+    return (
+        collect_activations(network, accelerator, data, seed=request.seed) if wants_activations(accelerator) else None
+    )
 
 
 def _offsets(path: Path | None) -> "OffsetTrace | None":

@@ -225,6 +225,12 @@ def _from_zoo(
     if shapes:
         if set(shapes) != {None} or len(shapes[None]) < 2:
             raise InputError(f"'{name}' has one input: give --input-shape 1,C,H,W without a name")
+        if shapes[None][0] != 1:
+            given = ",".join(str(size) for size in shapes[None])
+            raise InputError(
+                f"'{name}': the first size of --input-shape is the batch axis of one sample and must be 1, got {given}; "
+                "write 1,C,H,W, and --batch for more samples"
+            )
         sample_shape = shapes[None][1:]
     with _user_code(f"{name}{_shown(arguments)} failed") if arguments else contextlib.nullcontext():
         module = build(name, input_shape=sample_shape, classes=classes, seed=seed, arguments=arguments)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 import picojoule as pj
+from picojoule.accel.systolic import mapping_search
 from picojoule.sim.designs import price_designs
+from picojoule.sim.errors import InfeasibleError
 from picojoule.sim.hardware import load_hardware
 
 
@@ -30,18 +32,19 @@ def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def pricing(repeats: int) -> dict[str, float]:
-    """Price ResNet-18 on one design and on many."""
-    network = pj.load("resnet18")
-    found = {}
-    for name in ("edge-32x32", "isaac"):
-        accelerator = load_hardware(name)
-        found[f"evaluate resnet18 on {name}, ms"] = 1e3 * cpu_seconds(
-            lambda a=accelerator: a.evaluate(network), repeats
-        )
-    space = {"rows": [8, 16, 32, 64], "cols": [8, 16, 32, 64], "dataflow": ["os", "ws", "is"]}
-    seconds = cpu_seconds(lambda: pj.sweep(network, "edge-32x32", space), 1)
-    found["sweep resnet18, designs/s"] = 48 / seconds
-    return found
+    """Price ResNet-18 on one design: systolic, another one each time, and a crossbar chip."""
+    network, base, crossbars = pj.load("resnet18"), load_hardware("edge-32x32").spec, load_hardware("isaac")
+    sizes = [(rows, cols) for rows in range(20, 60, 2) for cols in range(20, 45)]
+    specs = [base.model_copy(update={"rows": rows, "cols": cols}) for rows, cols in sizes]
+
+    def all_designs() -> None:
+        for spec in specs:
+            load_hardware(spec).evaluate(network)
+
+    return {
+        f"evaluate resnet18 on {len(specs)} systolic designs, ms each": 1e3 * cpu_seconds(all_designs, 2) / len(specs),
+        "evaluate resnet18 on isaac, ms": 1e3 * cpu_seconds(lambda: crossbars.evaluate(network), repeats),
+    }
 
 
 DESIGN_KEYS: dict[str, list[Any]] = {
@@ -56,6 +59,60 @@ DESIGN_KEYS: dict[str, list[Any]] = {
 }
 
 
+SWEEP_VALUES: dict[str, list[Any]] = {
+    "rows": [8, 16, 32, 64, 128],
+    "cols": [8, 16, 32, 64, 128],
+    "dataflow": ["os", "ws", "is"],
+    "ifmap_sram_kib": [64.0, 128.0, 256.0, 512.0],
+    "filter_sram_kib": [64.0, 128.0, 256.0, 512.0],
+    "ofmap_sram_kib": [64.0, 128.0, 256.0],
+    "clock_mhz": [200.0, 500.0, 800.0, 1000.0],
+    "dram_gib_per_s": [2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
+    "dram_latency_ns": [0.0, 50.0, 100.0],
+    "dram_burst_bytes": [32, 64, 128, 256],
+}
+"""Of all of them there are 1,036,800 combinations."""
+CHECKED = 500
+
+
+def sweep_space(points: int) -> dict[str, list[Any]]:
+    """Return a full factorial of at most so many points: keys are added with as many values as there is room for."""
+    space, room = {}, points
+    for key, values in SWEEP_VALUES.items():
+        space[key] = values[: max(1, min(len(values), room))]
+        room //= len(space[key])
+    return space
+
+
+def sweeps(points: int) -> dict[str, float]:
+    """Price ResNet-18 on 10^3 to `points` designs (cycles, stalls, energy, area), and check 500 of the last table's rows."""
+    network, base, found = pj.load("resnet18"), load_hardware("edge-32x32"), {}
+    pj.sweep(network, base, {"rows": [8, 16]})
+    for count in (n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= points):
+        start = time.process_time()
+        table = pj.sweep(network, base, sweep_space(count + count // 25))
+        found[f"sweep resnet18, {len(table)} points, points/s"] = len(table) / (time.process_time() - start)
+        found[f"sweep resnet18, {len(table)} points, peak memory of the process, MiB"] = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        )
+    rows = np.random.default_rng(0).choice(len(table), CHECKED, replace=False)
+    found["of 500 random points, equal to evaluate"] = sum(row_is_right(table.iloc[i], network, base) for i in rows)
+    return found
+
+
+def row_is_right(row: Any, network: Any, base: Any) -> bool:
+    """Compare a row of a sweep with `evaluate`: whole numbers exactly, others to 1e-12 (the order of sums)."""
+    point = {key: row[key] if isinstance(row[key], str) else row[key].item() for key in SWEEP_VALUES}
+    point["dram_burst_bytes"] = int(point["dram_burst_bytes"])
+    try:
+        totals = load_hardware(base.spec, point).evaluate(network).totals
+    except InfeasibleError as error:
+        return bool(row["infeasible"] == str(error))
+    whole = all(row[key] == totals[key] for key in ("compute_cycles", "stall_cycles", "latency_cycles"))
+    real = ("latency_s", "energy_pj", "area_mm2", "utilization")
+    return whole and all(abs(row[key] - totals[key]) <= 1e-12 * totals[key] for key in real)
+
+
 def many_designs(repeats: int) -> dict[str, float]:
     """Price 100,000 random systolic designs in one call."""
     rng, count = np.random.default_rng(0), 100_000
@@ -67,6 +124,15 @@ def many_designs(repeats: int) -> dict[str, float]:
         seconds = cpu_seconds(lambda n=network: price_designs(base, n, keys), repeats)
         found[f"price_designs {name}, designs/s"] = count / seconds
     found["peak memory after it, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found
+
+
+def mappings() -> dict[str, float]:
+    """Evaluate mappings of a layer: counts and stalls of each."""
+    found = {}
+    for asked in (1_000, 10_000, 100_000):
+        count, seconds = mapping_search.benchmark(asked)
+        found[f"mapping search, {count} mappings, mappings/s"] = count / seconds
     return found
 
 
@@ -231,9 +297,9 @@ def crossbars(repeats: int) -> dict[str, float]:
     return found
 
 
-def alone(section: str, repeats: int) -> dict[str, float]:
+def alone(*section: str) -> dict[str, float]:
     """Run a section in a process of its own, so that its peak memory is its own."""
-    command = [sys.executable, __file__, f"--{section}", "--repeats", str(repeats), "--format", "json"]
+    command = [sys.executable, __file__, *section, "--format", "json"]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -247,7 +313,12 @@ def main() -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--training", type=int, metavar="TRIALS", help="only time a training study with 1 and 2 jobs")
     parser.add_argument("--crossbars", action="store_true", help="only time a network on crossbars")
+    parser.add_argument("--sweeps", type=int, metavar="POINTS", help="only time sweeps of up to so many points")
+    parser.add_argument("--points", type=int, default=1_000_000, help="of the largest sweep")
     given = parser.parse_args()
+    if given.sweeps:
+        show(sweeps(given.sweeps), given.format)
+        return
     if given.crossbars:
         show(crossbars(given.repeats), given.format)
         return
@@ -259,7 +330,9 @@ def main() -> None:
         **pricing(given.repeats),
         **many_designs(given.repeats),
         **searching(given.designs),
-        **alone("crossbars", given.repeats),
+        **mappings(),
+        **alone("--sweeps", str(given.points)),
+        **alone("--crossbars", "--repeats", str(given.repeats)),
     }
     show(found, given.format)
 

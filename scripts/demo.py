@@ -1,7 +1,8 @@
 """The whole idea on real images: train, prune x quantise, price and measure on three accelerators, draw the fronts.
 
 A systolic array, ReRAM crossbars, and an FPGA unit with 4-bit weights, whose deformable convolution is tried beside. What is on
-the crossbars' front is also priced with converters that follow its own weights, and measured on chips with real devices.
+the array's front is also priced with a searched mapping, with values kept on chip, by the bits that really flip, and on thousands
+of other arrays; what is on the crossbars' front with converters that follow its own weights, and measured on chips with devices.
 
 Run it with `scripts/demo`, which sets up what is missing. Finished variants are kept: a second run trains nothing again,
 and after Ctrl-C it goes on where it was.
@@ -31,6 +32,7 @@ from picojoule.sim.report_plots import save
 from picojoule.tables import objects_table
 from picojoule.variants import Recipe, Variant, finished, make_variant
 from picojoule.variants_crossbar import CrossbarRecipe, crossbar_figures, shown
+from picojoule.variants_systolic import SystolicRecipe, shown_systolic, systolic_figures
 
 X = "energy_pj_per_sample"
 Rows = list[dict[str, object]]
@@ -121,33 +123,52 @@ def points_of(rows: Rows) -> Rows:
     ]
 
 
-def look_at_crossbars(rows: Rows, recipe: Recipe, folder: Path, jobs: int, console: Console) -> dict[str, Any]:
-    """Return the extra figures of what stands on the crossbars' front, by variant; print them as a table."""
-    crossbar = CrossbarRecipe()
-    on_front = [r["run"] for r in front_rows(points_of(rows), X) if r["target"] == crossbar.target and r["on_front"]]
-    chosen = [v for v in variants() if v.name in on_front]
+def look_closer(rows: Rows, recipe: Recipe, folder: Path, jobs: int, console: Console) -> dict[str, Any]:
+    """Return the extra figures of what stands on two targets' fronts, by target and variant; print them as tables."""
+    systolic, crossbar = SystolicRecipe(), CrossbarRecipe()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=ignore_interrupts)
     try:
-        made = {v.name: pool.submit(crossbar_figures, recipe, v, folder / "variants", crossbar) for v in chosen}
-        found = {name: future.result() for name, future in made.items()}
+        on_array = {
+            v.name: pool.submit(systolic_figures, recipe, v, folder / "variants", systolic)
+            for v in on_front(rows, systolic.target)
+        }
+        on_crossbars = {
+            v.name: pool.submit(crossbar_figures, recipe, v, folder / "variants", crossbar)
+            for v in on_front(rows, crossbar.target)
+        }
+        arrays = {name: future.result() for name, future in on_array.items()}
+        crossbars = {name: future.result() for name, future in on_crossbars.items()}
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    if found:
+    if arrays:
+        count = next(iter(arrays.values()))["best"]["designs"]
+        console.print(
+            f"the front on {systolic.target}: energy per sample with a searched mapping, with values kept on chip too, and on "
+            f"the best of {count:,} arrays that is no slower and no larger:"
+        )
+        console.print(objects_table([shown_systolic(name, figures) for name, figures in arrays.items()]))
+    if crossbars:
         console.print(
             f"the front on {crossbar.target} with ADC bits that each network's weights need, and on {crossbar.chips} chips of "
             f"device '{crossbar.device_name}' ({crossbar.images} test images):"
         )
-        console.print(objects_table([shown(name, figures) for name, figures in found.items()]))
-    return found
+        console.print(objects_table([shown(name, figures) for name, figures in crossbars.items()]))
+    return {"arrays": arrays, "crossbars": crossbars}
+
+
+def on_front(rows: Rows, target: str) -> list[Variant]:
+    """Return the variants on a target's front."""
+    names = [r["run"] for r in front_rows(points_of(rows), X) if r["target"] == target and r["on_front"]]
+    return [v for v in variants() if v.name in names]
 
 
 def finish(
-    rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console, crossbars: dict[str, Any] | None = None
+    rows: Rows, recipe: Recipe, folder: Path, seconds: float, console: Console, closer: dict[str, Any] | None = None
 ) -> None:
     """Write pareto.png and summary.json and print the table; designs that do not fit are counted, not drawn."""
     unfit = [r for r in rows if r["message"]]
@@ -179,7 +200,7 @@ def finish(
         "seed": recipe.seed,
         "variants": len(variants()),
         "do_not_fit": len(unfit),
-        "crossbars": crossbars or {},
+        **(closer or {}),
     }
     write_atomic(folder / "summary.json", json.dumps(summary | {"targets": best}, indent=1, allow_nan=False))
     table = [
@@ -249,8 +270,8 @@ def main() -> int:
             f"{recipe.network} on {recipe.data} ({count}), {len(variants())} variants on {', '.join(recipe.targets)}"
         )
         rows = run(recipe, given.out, data, max(1, given.jobs), console)
-        crossbars = look_at_crossbars(rows, recipe, given.out, max(1, given.jobs), console)
-        finish(rows, recipe, given.out, time.monotonic() - start, console, crossbars)
+        closer = look_closer(rows, recipe, given.out, max(1, given.jobs), console)
+        finish(rows, recipe, given.out, time.monotonic() - start, console, closer)
     except KeyboardInterrupt:
         console.print(f"\ninterrupted; finished variants are kept in {given.out}, run again to go on")
         return 130

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rewrite what is generated in the documentation: README.md's support matrix, operators.md, tables of deformable.md, crossbar.md.
+"""Rewrite what is generated in the docs: README.md's support matrix, operators.md, tables of three other documents.
 
 Run it after adding an operator, a handler or an accelerator: `scripts/make_docs.py`. A test fails while they are stale.
 """
@@ -8,7 +8,7 @@ import argparse
 import re
 from pathlib import Path
 
-from picojoule import crossbar_document, deform_document
+from picojoule import crossbar_document, deform_document, systolic_document
 from picojoule.operators import operators_document, support_matrix
 
 _MATRIX = re.compile(r"(<!-- support matrix:.*?-->\n).*?(\n<!-- end)", re.DOTALL)
@@ -25,7 +25,8 @@ def main() -> None:
         raise SystemExit(f"{readme}: expected one support matrix between its markers, found {found}")
     readme.write_text(text, encoding="utf-8")
     (root / "docs" / "operators.md").write_text(operators_document(), encoding="utf-8")
-    for name, document in (("deformable.md", deform_document), ("crossbar.md", crossbar_document)):
+    documents = {"deformable.md": deform_document, "crossbar.md": crossbar_document, "systolic.md": systolic_document}
+    for name, document in documents.items():
         file = root / "docs" / name
         file.write_text(document.with_sections(file.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -27,11 +27,31 @@ def coded(column: NDArray[Any]) -> Coded:
     if column.dtype.kind in "biuf":
         values, codes = np.unique(column, return_inverse=True)
         return Coded(tuple(values.tolist()), codes)
+    if column.dtype.kind == "U" and (few := _few_texts(column)) is not None:
+        return few
     places: dict[Any, int] = {}
     listed = [plain(value) for value in column.tolist()]
     codes = np.fromiter((places.setdefault(_identity(v), len(places)) for v in listed), np.intp, len(listed))
     first = np.unique(codes, return_index=True)[1]
     return Coded(tuple(listed[i] for i in first), codes)
+
+
+_FEW = 64
+
+
+def _few_texts(column: NDArray[Any]) -> Coded | None:
+    """Return a column of texts by its distinct values where there are few, in order of first appearance; else None."""
+    codes = np.full(len(column), -1, dtype=np.intp)
+    distinct: list[str] = []
+    first = 0
+    while first < len(column):
+        if len(distinct) == _FEW:
+            return None
+        codes[column == column[first]] = len(distinct)
+        distinct.append(str(column[first]))
+        rest = np.flatnonzero(codes[first:] < 0)
+        first = first + int(rest[0]) if len(rest) else len(column)
+    return Coded(tuple(distinct), codes)
 
 
 def _identity(value: Any) -> tuple[type, Any]:

@@ -6,6 +6,7 @@ point by point.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from picojoule.sim.errors import InfeasibleError, InputError
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.ir import Network
-from picojoule.sim.protocol import Accelerator
+from picojoule.sim.protocol import Accelerator, HardwareSpec
 
 DESIGN_METRICS = (
     "compute_cycles",
@@ -90,9 +91,24 @@ def price_designs(
     if isinstance(accelerator, PricesDesigns):
         return accelerator.price_designs(network, columns, batch=batch)
     found = empty_totals(length)
-    for i in range(length):
-        point = point_of(columns, i)
-        design = load_hardware(accelerator.spec, point)
+    evaluate_each(accelerator.spec, network, columns, range(length), found, batch=batch, seed=seed)
+    return found
+
+
+def evaluate_each(
+    spec: HardwareSpec,
+    network: Network,
+    columns: Mapping[str, NDArray[Any]],
+    places: Iterable[int],
+    found: DesignTotals,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+) -> None:
+    """Write the totals of some designs that differ from `spec` by `columns`, evaluated one by one; errors as `price_designs`."""
+    for i in places:
+        point = point_of(columns, int(i))
+        design = load_hardware(spec, point)
         try:
             totals = design.evaluate(network, batch=batch, seed=seed).totals
         except InfeasibleError as error:
@@ -102,7 +118,17 @@ def price_designs(
             raise InputError(f"{point_text(point)}: {error}") from None
         for metric, values in found.totals.items():
             values[i] = np.nan if totals[metric] is None else totals[metric]
-    return found
+
+
+def factorial(space: Mapping[str, Sequence[Any] | NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return every combination of the keys' values as columns, the last key fastest."""
+    values = {key: _column(some) for key, some in space.items()}
+    count = prod(len(some) for some in values.values())
+    columns, repeats = {}, count
+    for key, some in values.items():
+        repeats //= len(some)
+        columns[key] = np.tile(np.repeat(some, repeats), count // (repeats * len(some)))
+    return columns
 
 
 def empty_totals(length: int) -> DesignTotals:

@@ -1,18 +1,24 @@
-"""Puts a report together from the costs of its layers: what every accelerator does the same way."""
+"""Puts a report together from the costs of its layers: what every accelerator does the same way.
+
+Totals are computed at once. What few readers look at (ranges, provenance, the hardware's keys, layers where the accelerator
+hands over a lazy sequence) is made when somebody does; what follows from the network alone is remembered with it.
+"""
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from picojoule.sim.attributes import MAC_OPS, Op, OpaqueAttributes
+from picojoule.sim.by_network import remembered
 from picojoule.sim.cost import Area, Energy, LayerCost, energy_by
 from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.gemm import layer_macs
 from picojoule.sim.ir import Layer, Network
-from picojoule.sim.memory import memory_of, unconnected
+from picojoule.sim.lazy import LazyMapping
+from picojoule.sim.memory import Memory, memory_of, unconnected
 from picojoule.sim.passes import result_bytes
 from picojoule.sim.protocol import HardwareSpec
 from picojoule.sim.report import Coverage, Report
@@ -22,10 +28,30 @@ LARGEST_BATCH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Priced:
-    """What an accelerator hands over: costs of layers and how they add up in time."""
+class Sums:
+    """Sums over the layers of a report, for an accelerator that has them before its layers' costs are made."""
 
-    layers: tuple[LayerCost, ...]
+    macs: int
+    compute_cycles: int
+    stall_cycles: int
+    energy_dynamic_pj: float
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerCost]) -> "Sums":
+        """Return the sums of costs that are at hand."""
+        return cls(
+            macs=sum(layer.macs for layer in layers),
+            compute_cycles=sum(layer.compute_cycles for layer in layers),
+            stall_cycles=sum(layer.stall_cycles for layer in layers),
+            energy_dynamic_pj=sum(layer.energy_pj for layer in layers),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """What an accelerator hands over: costs of layers and how they add up in time. `sums` None: of the layers."""
+
+    layers: Sequence[LayerCost]
     latency_s: float
     host_latency_s: float
     interval_s: float
@@ -37,6 +63,7 @@ class Priced:
     resources: Mapping[str, Any] | None = None
     assumed_precision: str | None = None
     notes: tuple[str, ...] = field(default=())
+    sums: Sums | None = None
 
 
 def check_evaluation(network: Network, batch: int, allow_unsupported: bool) -> None:
@@ -92,6 +119,16 @@ def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> 
     `macs_priced` is then the share of MAC-bearing and unknown layers that are understood, by bytes. An operator that
     stands in no layer has no known size either, and both shares are None.
     """
+    found = remembered(network, ("coverage", batch), lambda: _coverage_of(network, batch))
+    return replace(
+        found,
+        unsupported=tuple(dict(row) for row in found.unsupported),
+        notes=tuple(dict.fromkeys((*network.notes, *notes, *found.notes))),
+        by_op=tuple(dict(row) for row in found.by_op),
+    )
+
+
+def _coverage_of(network: Network, batch: int) -> Coverage:
     moved = {layer.name: _moved_bytes(layer, batch) for layer in network.layers}
     total = sum(moved.values()) or 1
     opaque = sum(moved[layer.name] for layer in network.layers if layer.op is Op.OPAQUE)
@@ -107,15 +144,14 @@ def coverage_of(network: Network, batch: int = 1, notes: Sequence[str] = ()) -> 
         for u in network.unsupported
     ]
     unknown = any(u["bytes_share"] is None for u in unsupported)
-    if unconnected(network):
-        notes = (*notes, _LOOSE_LAYERS)
+    notes = (_LOOSE_LAYERS,) if unconnected(network) else ()
     if unsupported:
         notes = (*notes, _OPAQUE_SIZES if unknown else _OPAQUE_MACS)
     return Coverage(
         macs_priced=None if unknown else 1.0 - opaque / (heavy or 1),
         bytes_priced=None if unknown else 1.0 - opaque / total,
         unsupported=tuple(sorted(unsupported, key=lambda u: -(u["bytes_share"] or 0.0))),
-        notes=tuple(dict.fromkeys((*network.notes, *notes))),
+        notes=notes,
         by_op=tuple(_by_op(network, batch, moved)),
     )
 
@@ -165,29 +201,13 @@ def make_report(
     network: Network, spec: HardwareSpec, model_version: str, priced: Priced, *, batch: int, seed: int
 ) -> Report:
     """Return the report of schema 1; `network` has its formats filled in."""
-    from picojoule.sim.technology import all_constants, constants_hash, total_range
-
-    memory = memory_of(network, batch)
-    dynamic = sum(layer.energy_pj for layer in priced.layers)
-    static = sum(line.pj for line in priced.static_energy)
-    bills = {
-        "energy_pj": [line for lay in priced.layers for line in lay.energy] + list(priced.static_energy),
-        "energy_dynamic_pj": [line for lay in priced.layers for line in lay.energy],
-        "energy_static_pj": list(priced.static_energy),
-    }
-    ranges: dict[str, list[float]] = {
-        metric: list(total_range(energy_by(bill, "constant"), seed=seed)) for metric, bill in bills.items()
-    }
-    ranges["energy_pj_per_sample"] = [v / batch for v in ranges["energy_pj"]]
-    if priced.area.items:
-        areas: dict[str, float] = {}
-        for item in priced.area.items:
-            areas[item.constant] = areas.get(item.constant, 0.0) + item.mm2
-        ranges["area_mm2"] = list(total_range(areas, seed=seed))
+    memory, params = held_by(network, batch), remembered(network, "parameters", lambda: network.parameters)
+    sums = priced.sums or Sums.of(priced.layers)
+    dynamic, static = sums.energy_dynamic_pj, sum(line.pj for line in priced.static_energy)
     totals = {
-        "macs": sum(layer.macs for layer in priced.layers),
-        "compute_cycles": sum(layer.compute_cycles for layer in priced.layers),
-        "stall_cycles": sum(layer.stall_cycles for layer in priced.layers),
+        "macs": sums.macs,
+        "compute_cycles": sums.compute_cycles,
+        "stall_cycles": sums.stall_cycles,
         "latency_cycles": round(priced.latency_s * priced.clock_hz),
         "latency_s": priced.latency_s,
         "accelerator_latency_s": priced.latency_s - priced.host_latency_s,
@@ -204,23 +224,14 @@ def make_report(
         "peak_activation_bytes": memory.peak_activation_bytes,
         "weight_bytes": memory.weight_bytes_dense,
         "utilization": priced.utilization,
-        "ranges": ranges,
     }
-    keys = {line.constant for line in bills["energy_pj"]} | {i.constant for i in priced.area.items}
-    used = {name for key in keys for name in key.split("*")}
-    known = all_constants()
-    notes = list(priced.notes)
-    if priced.assumed_precision is not None:
-        notes.append(f"assumed {priced.assumed_precision}: no format is set for some layers")
-    if priced.latency_s > 0 and priced.host_latency_s > 0.2 * priced.latency_s:
-        share = priced.host_latency_s / priced.latency_s
-        notes.insert(0, f"warning: {share:.0%} of the time is spent on the host")
+    weights = network.weights
     return Report(
         network={
             "name": network.name,
             "layers": len(network.layers),
-            "macs": totals["macs"],
-            "params": network.parameters,
+            "macs": sums.macs,
+            "params": params,
             "batch": batch,
         },
         hardware={
@@ -229,21 +240,75 @@ def make_report(
             "model_version": model_version,
             "assumed_precision": priced.assumed_precision,
         },
-        totals=totals,
+        totals=LazyMapping(totals, {"ranges": lambda: _ranges(priced, batch, seed)}),
         layers=priced.layers,
         static_energy=priced.static_energy,
         area=priced.area,
-        coverage=coverage_of(network, batch, notes),
-        provenance={
-            "versions": versions(),
-            "seed": seed,
-            "constants_hash": constants_hash(),
-            "weights": network.weights,
-            "sources": {name: known[name].source for name in sorted(used)},
-        },
+        coverage=coverage_of(network, batch, _notes(priced)),
+        provenance=LazyMapping(
+            {"versions": versions(), "seed": seed},
+            {
+                "constants_hash": _constants_hash,
+                "weights": lambda: weights,
+                "sources": lambda: _sources(priced),
+            },
+        ),
         config=spec.model_dump(mode="json"),
-        memory=memory.to_dict(),
+        memory=dict(remembered(network, ("memory dict", batch), memory.to_dict)),
     )
+
+
+def held_by(network: Network, batch: int) -> Memory:
+    """Return what holding a network takes (`memory_of`), remembered with it."""
+    return remembered(network, ("memory", batch), lambda: memory_of(network, batch))
+
+
+def _notes(priced: Priced) -> list[str]:
+    notes = list(priced.notes)
+    if priced.assumed_precision is not None:
+        notes.append(f"assumed {priced.assumed_precision}: no format is set for some layers")
+    if priced.latency_s > 0 and priced.host_latency_s > 0.2 * priced.latency_s:
+        share = priced.host_latency_s / priced.latency_s
+        notes.insert(0, f"warning: {share:.0%} of the time is spent on the host")
+    return notes
+
+
+def _ranges(priced: Priced, batch: int, seed: int) -> dict[str, list[float]]:
+    """Return the 90 % ranges of energies and area, from jointly sampled constants."""
+    from picojoule.sim.technology import total_range
+
+    dynamic = [line for layer in priced.layers for line in layer.energy]
+    bills = {
+        "energy_pj": [*dynamic, *priced.static_energy],
+        "energy_dynamic_pj": dynamic,
+        "energy_static_pj": list(priced.static_energy),
+    }
+    ranges: dict[str, list[float]] = {
+        metric: list(total_range(energy_by(bill, "constant"), seed=seed)) for metric, bill in bills.items()
+    }
+    ranges["energy_pj_per_sample"] = [v / batch for v in ranges["energy_pj"]]
+    if priced.area.items:
+        areas: dict[str, float] = {}
+        for item in priced.area.items:
+            areas[item.constant] = areas.get(item.constant, 0.0) + item.mm2
+        ranges["area_mm2"] = list(total_range(areas, seed=seed))
+    return ranges
+
+
+def _sources(priced: Priced) -> dict[str, str]:
+    """Return where each constant that prices anything comes from."""
+    from picojoule.sim.technology import all_constants
+
+    known = all_constants()
+    bill = [line for layer in priced.layers for line in layer.energy] + list(priced.static_energy)
+    keys = {line.constant for line in bill} | {i.constant for i in priced.area.items}
+    return {name: known[name].source for name in sorted({name for key in keys for name in key.split("*")})}
+
+
+def _constants_hash() -> str:
+    from picojoule.sim.technology import constants_hash
+
+    return constants_hash()
 
 
 @cache

@@ -151,7 +151,12 @@ def _is_file_name(name: str) -> bool:
 
 def _unknown_preset(name: str, known: Mapping[str, Path]) -> str:
     hint = nearest(name, list(known)) or "."
-    return f"unknown hardware preset '{name}'{hint} `picojoule presets` lists them; a file must end in .yaml"
+    broken = "".join(
+        f". Presets of '{p.kind}' are missing, because {p.origin} fails to import: {p.problem}"
+        for p in plugins()
+        if p.accelerator is None
+    )
+    return f"unknown hardware preset '{name}'{hint} `picojoule presets` lists them; a file must end in .yaml{broken}"
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

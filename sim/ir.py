@@ -126,7 +126,7 @@ class Unsupported:
     reason: str = "no such operator here"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Network:
     """A network in topological order. `notes` are an importer's remarks that every result repeats.
 

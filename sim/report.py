@@ -93,7 +93,7 @@ class Report:
     network: Mapping[str, Any]
     hardware: Mapping[str, Any]
     totals: Mapping[str, Any]
-    layers: tuple[LayerCost, ...]
+    layers: Sequence[LayerCost]
     static_energy: tuple[Energy, ...]
     area: Area
     coverage: Coverage

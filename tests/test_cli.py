@@ -388,7 +388,7 @@ def test_four_keys_make_a_systolic_array(
     code, out, err = run("evaluate", topology, "--hardware", file, "--format", "json")
     assert (code, err) == (0, "")
     assert document(out)["hardware"] == {
-        "name": "mine", "kind": "systolic", "model_version": "1", "assumed_precision": "int8",
+        "name": "mine", "kind": "systolic", "model_version": "2", "assumed_precision": "int8",
     }  # fmt: skip
 
 
@@ -482,8 +482,9 @@ def test_bad_setting(text: str, refused: Callable[..., str], topology: Path) -> 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 ZOO = (
-    "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, dscnn-fashion-deform, resnet20, vgg11-cifar, "
-    "vgg8-cifar, mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, efficientnet-b0, "
+    "Give a zoo name (lenet5, mlp-784-100-10, dscnn-fashion, dscnn-fashion-deform, mobilenetv2-fashion, resnet20, "
+    "vgg11-cifar, vgg8-cifar, mobilenet-v1, mobilenet-v2, shufflenet-v2, resnet18, resnet50, mobilenet-v3-small, "
+    "efficientnet-b0, "
     "convnext-tiny, vit-tiny, unet, yolov3-tiny, centre-net, codenet-a, codenet-b, codenet-c, codenet-d, codenet-e, pointnet, "
     "lstm-tagger, bert-base, gpt2, llama-7b), file.onnx, file.csv, file.json, file.pt2 or file.py:callable"
 )
@@ -529,6 +530,8 @@ WORDS = {
     "evaluate gone.csv -H edge-16x16": "gone.csv: no such file; give the path of a topology CSV",
     "evaluate gone.py:build -H edge-16x16": "gone.py: no such file; expected a Python file with a function 'build'",
     "evaluate lenet5 -H edge-16x16 --input-shape 1,1,0,28": "--input-shape needs sizes of at least 1, got '1,1,0,28'",
+    "evaluate lenet5 -H edge-16x16 --input-shape 3,28,28": "'lenet5': the first size of --input-shape is the batch axis of one "
+    "sample and must be 1, got 3,28,28; write 1,C,H,W, and --batch for more samples",
     "evaluate lenet5 -H edge-16x16 --input-shape 1,a": "--input-shape takes [NAME=]1,3,224,224, got '1,a'",
     "evaluate lenet5 -H edge-16x16 --input-shape 1,2 --input-shape 3,4": "--input-shape is given twice for an input without a "
     "name; write NAME=1,3,224,224 for each input",
@@ -543,6 +546,55 @@ WORDS = {
 @pytest.mark.parametrize("line", WORDS)
 def test_bad_words(line: str, refused: Callable[..., str], topology: Path) -> None:
     assert refused(*line.split()) == WORDS[line]
+
+
+SYSTOLIC = {
+    "--set dataflow=wss": (2, "edge-16x16.yaml with dataflow=wss: dataflow must be 'os', 'ws' or 'is', got 'wss'"),
+    "--set dram_gib_per_s=0": (
+        2,
+        "edge-16x16.yaml with dram_gib_per_s=0: dram_gib_per_s must be greater than 0, got 0",
+    ),
+    "--set dram_gib_per_s=.nan": (
+        2,
+        "edge-16x16.yaml with dram_gib_per_s=nan: dram_gib_per_s must be a finite number, got nan",
+    ),
+    "--set ifmap_sram_kib=0": (
+        2,
+        "edge-16x16.yaml with ifmap_sram_kib=0: ifmap_sram_kib must be greater than 0, got 0",
+    ),
+    "--set sram=shared": (
+        2,
+        "edge-16x16.yaml with sram=shared: sram: shared needs sram_kib, the capacity of the one SRAM in KiB",
+    ),
+    "--set filter_sram_kib=0.1 --set dataflow=ws": (
+        4,
+        "layer 'conv1' needs 256 bytes of filter SRAM, double-buffered, but there are 102; "
+        "set filter_sram_kib to at least 0.25 or use a smaller array",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", SYSTOLIC)
+def test_arrays_that_cannot_be_are_refused(words: str, refused: Callable[..., str], topology: Path) -> None:
+    code, sentence = SYSTOLIC[words]
+    assert refused("evaluate", "two.csv", *EDGE, *words.split(), code=code) == sentence
+
+
+def test_a_layer_of_more_than_2_31_elements_is_counted_exactly_or_refused(
+    run: Callable[..., tuple[int, str, str]], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    side = 46_342  # its square is just above 2^31
+    (tmp_path / "large.csv").write_text(HEADER + f"conv, {side}, {side}, 1, 1, 40, 24, 1,\n")
+    code, out, _ = run("evaluate", "large.csv", *EDGE, "--set", "dataflow=ws", "--format", "json")
+    assert code == 0
+    (layer,) = json.loads(out)["layers"]
+    m, folds = side * side, [(r, c) for c in (16, 8) for r in (16, 16, 8)]
+    assert layer["compute_cycles"] == sum(m + 2 * r + c - 2 for r, c in folds)
+    assert layer["macs"] == m * 40 * 24
+    assert layer["reads"]["sram.ifmap"] == m * 40 * 2
+    assert layer["writes"]["sram.ofmap"] == m * 24 * 3
+    (tmp_path / "beyond.csv").write_text(HEADER + "conv, 4096, 4096, 1, 1, 65536, 1048576, 1,\n")
+    assert refused("evaluate", "beyond.csv", *EDGE).endswith("give counts beyond 64-bit integers; split the layer")
 
 
 def test_huge_input_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -753,7 +805,7 @@ def test_compress_writes_what_evaluate_reads(
     words = ("compress", "mlp-784-100-10", *EDGE, "--data", "digits", "--out", "made", "--method")
     assert (
         refused(*words, "lsk")
-        == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'lsq', 'slimming')"
+        == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'hamming', 'lsq', 'slimming')"
     )
     assert refused(*words, "lsq", "--option", "bits") == "--option takes key=value, got 'bits'"
     options = ("--option", "weight_bits=4", "--option", "first_last_bits=4", "--epochs", "1", "--pretrain", "1")

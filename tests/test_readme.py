@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DEFORMABLE = (ROOT / "docs" / "deformable.md").read_text()
 CROSSBAR = (ROOT / "docs" / "crossbar.md").read_text()
+SYSTOLIC = (ROOT / "docs" / "systolic.md").read_text()
 
 
 def test_the_five_lines_run_and_say_what_they_say(tmp_path, monkeypatch, capsys):
@@ -42,12 +43,14 @@ def test_the_script_writes_what_is_there(tmp_path, monkeypatch):
     (tmp_path / "docs" / "crossbar.md").write_text(
         CROSSBAR.replace("| `survey` | energy, pJ | refused", "| `survey` | free")
     )
+    (tmp_path / "docs" / "systolic.md").write_text(SYSTOLIC.replace("| all |", "| any |"))
     monkeypatch.setattr("sys.argv", ["make_docs.py", "--root", str(tmp_path)])
     runpy.run_path(str(ROOT / "scripts" / "make_docs.py"), run_name="__main__")
     assert (tmp_path / "README.md").read_text() == README
     assert (tmp_path / "docs" / "operators.md").read_text() == (ROOT / "docs" / "operators.md").read_text()
     assert (tmp_path / "docs" / "deformable.md").read_text() == DEFORMABLE, "run scripts/make_docs.py"
     assert (tmp_path / "docs" / "crossbar.md").read_text() == CROSSBAR, "run scripts/make_docs.py"
+    assert (tmp_path / "docs" / "systolic.md").read_text() == SYSTOLIC, "run scripts/make_docs.py"
 
 
 def test_the_example_of_deformable_convolution_runs(capsys):

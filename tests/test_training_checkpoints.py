@@ -268,8 +268,13 @@ def digits() -> Dataset:
         ("slimming", {"ratio": 0.3, "epochs": 1, "finetune_epochs": 2, "min_channels": 1}, 3),
         ("lsq", {"weight_bits": 3, "epochs": 2}, 2),
         ("lsq", {"weight_bits": 4, "epochs": 2, "optimizer": "sgd", "per": "tensor"}, 2),
+        (
+            "hamming",
+            {"epochs": 2, "order": "segments", "order_until": 1.0, "refresh_every": 2, "lr": 0.02, "strength": 1.0},
+            2,
+        ),
     ],
-    ids=["slimming", "lsq", "lsq sgd"],
+    ids=["slimming", "lsq", "lsq sgd", "hamming"],
 )
 def test_a_fit_killed_in_every_epoch_gives_the_same_model_plan_and_history(
     method: str,

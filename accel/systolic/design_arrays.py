@@ -19,7 +19,10 @@ ARRAY_KEYS = (
     "ifmap_sram_kib",
     "filter_sram_kib",
     "ofmap_sram_kib",
+    "sram_kib",
     "dram_gib_per_s",
+    "dram_latency_ns",
+    "dram_burst_bytes",
     "overlap_load",
     "overlap_drain",
     "vector_lanes",
@@ -31,7 +34,8 @@ ARRAY_KEYS = (
 class DesignArrays:
     """Designs, an element each; a key they all share may be an array of one, which broadcasts.
 
-    `spec` has their common keys (its values of `ARRAY_KEYS` say nothing). `lanes` are those of the vector unit.
+    `spec` has their common keys (its values of `ARRAY_KEYS` say nothing). `lanes` are those of the vector unit. Capacities of
+    single SRAMs say nothing where one is shared.
     """
 
     spec: SystolicSpec
@@ -41,6 +45,9 @@ class DesignArrays:
     lanes: IntArray
     clock_hz: FloatArray
     bytes_per_cycle: FloatArray
+    dram_latency_s: FloatArray
+    burst_bytes: IntArray
+    sram_kib: FloatArray
     ifmap_sram_kib: FloatArray
     filter_sram_kib: FloatArray
     ofmap_sram_kib: FloatArray
@@ -54,7 +61,11 @@ class DesignArrays:
         Dataflows are codes of `Dataflow`, and 0 `vector_lanes` are as many as there are columns.
         """
         given = {key: [getattr(spec, key)] for key in ARRAY_KEYS}
-        given |= {"dataflow": [int(Dataflow.of(spec.dataflow))], "vector_lanes": [spec.vector_lanes or 0]}
+        given |= {
+            "dataflow": [int(Dataflow.of(spec.dataflow))],
+            "vector_lanes": [spec.vector_lanes or 0],
+            "sram_kib": [spec.sram_kib or 0.0],
+        }
         values = given | dict(columns or {})
 
         def whole(key: str) -> IntArray:
@@ -72,6 +83,9 @@ class DesignArrays:
             lanes=np.where(whole("vector_lanes") == 0, whole("cols"), whole("vector_lanes")),
             clock_hz=clock_hz,
             bytes_per_cycle=dram_bytes_per_cycle(real("dram_gib_per_s") * 2**30, clock_hz),
+            dram_latency_s=real("dram_latency_ns") * 1e-9,
+            burst_bytes=whole("dram_burst_bytes"),
+            sram_kib=real("sram_kib"),
             ifmap_sram_kib=real("ifmap_sram_kib"),
             filter_sram_kib=real("filter_sram_kib"),
             ofmap_sram_kib=real("ofmap_sram_kib"),
@@ -82,9 +96,17 @@ class DesignArrays:
     @property
     def buffers(self) -> tuple[tuple[str, FloatArray], ...]:
         """The SRAMs and their capacities, KiB."""
+        if self.spec.sram == "shared":
+            return (("shared", self.sram_kib),)
         return (("ifmap", self.ifmap_sram_kib), ("filter", self.filter_sram_kib), ("ofmap", self.ofmap_sram_kib))
 
     @property
     def sram_bytes(self) -> tuple[IntArray, ...]:
         """Capacities of the ifmap, filter and ofmap SRAM."""
-        return tuple((kib * 1024).astype(np.int64) for _, kib in self.buffers)
+        kibs = (self.ifmap_sram_kib, self.filter_sram_kib, self.ofmap_sram_kib)
+        return tuple((kib * 1024).astype(np.int64) for kib in kibs)
+
+    @property
+    def shared_sram_bytes(self) -> IntArray | None:
+        """Capacity of the SRAM that all operands share, None where each has its own."""
+        return (self.sram_kib * 1024).astype(np.int64) if self.spec.sram == "shared" else None

@@ -1,24 +1,26 @@
 """Energy, leakage and area of systolic arrays, itemised by component and technology constant; arrays over designs.
 
 Sources: Horowitz ISSCC 2014 (arithmetic, 45 nm), Aladdin (registers), CACTI 7 fits (SRAM), published pJ per bit (DRAM), all in
-`sim.technology`. A word's SRAM energy is its share of an access of the whole port, which is as wide as the array edge it
-feeds (at most 8192 bits): a port that is read half full costs half in this model.
+`sim.technology`; what PEs multiply is in `pe_formats`. Clock trees and wires between PEs are in no table and left out.
+
+An SRAM's port is as wide as the array edge it feeds (of the accumulator's width at the ofmap's). An access costs a part for
+waking each lane of 256 bits, whole or not, and a part for each bit moved (`SramPort`): a port that is used half costs more than
+half. What DRAM brings and takes moves in whole ports.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from picojoule.accel.systolic import pe_formats
 from picojoule.accel.systolic.design_arrays import DesignArrays
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.accel.systolic.timing import Dataflow, FloatArray
 from picojoule.sim import technology as tech
 from picojoule.sim.cost import Area, AreaItem, Energy
-
-_WIDEST_PORT_BITS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,14 @@ class EnergyModel:
         """The keys that all designs share."""
         return self.designs.spec
 
-    def mac(self, macs: int, weight_bits: int, activation_bits: int) -> list[Charge]:
+    def mac(self, macs: npt.ArrayLike, weight_bits: int, activation_bits: int) -> list[Charge]:
         """Return the arithmetic of MACs, at the operands' width where the PE can use it, else at the PE's."""
-        fixed = self.spec.precision == "fixed"
-        w, a = (self.spec.weight_bits, self.spec.activation_bits) if fixed else (weight_bits, activation_bits)
-        return [Charge("mac", key, macs, pj) for key, pj in self._mac_price(w, a)]
+        return [Charge("mac", key, macs, pj) for key, pj in self._mac_price(weight_bits, activation_bits)]
 
     def _mac_price(self, weight_bits: int, activation_bits: int) -> tuple[tuple[str, float], ...]:
         key = (weight_bits, activation_bits)
         if key not in self._mac_prices:
-            price = tech.multiply_add_energy_pj(
-                weight_bits, activation_bits, self.spec.accumulator_bits, self.spec.node_nm
-            )
+            price = pe_formats.mac_energy(self.spec, weight_bits, activation_bits)
             self._mac_prices[key] = tuple((k, float(v)) for k, v in price.energy_by_constant.items())
         return self._mac_prices[key]
 
@@ -90,53 +88,107 @@ class EnergyModel:
     def _mac_prices(self) -> dict[tuple[int, int], tuple[tuple[str, float], ...]]:
         return {}
 
-    def registers(self, pe_cycles: float) -> list[Charge]:
-        """Return the pipeline registers that busy PEs clock each cycle: moving operands and the partial sum.
+    def registers(
+        self, pe_cycles: npt.ArrayLike, shifts: npt.ArrayLike | None = None, tiles: npt.ArrayLike = 0.0
+    ) -> list[Charge]:
+        """Return the pipeline registers that busy PEs clock each cycle, and those of loads and drains.
 
-        os: both operands move and the sum is updated; ws and is: one operand and the sum move. Loading a stationary
-        operand is neglected (once per fold). `overlap_load` adds a shadow register that is clocked as seldom.
+        os: both operands move and the sum is updated; ws and is: one operand and the sum move. `shifts` are words moved along
+        a column in loads (ws, is) or drains (os), `tiles` words of those tiles (`PortAccesses`): with `overlap_load` or
+        `overlap_drain` each is copied once more, between the PE's register and its shadow. None: neglected.
         """
-        return [
-            Charge(
-                "register", tech.register_key(self.spec.node_nm), pe_cycles * self._register_bits, self._register_bit_pj
+        key, bit_pj = tech.register_key(self.spec.node_nm), self._register_bit_pj
+        bill = [Charge("register", key, np.asarray(pe_cycles, dtype=np.float64) * self._register_bits, bit_pj)]
+        if shifts is not None:
+            copied = np.where(self._overlapped, np.asarray(tiles, dtype=np.float64), 0.0)
+            bill.append(
+                Charge("register", key, (np.asarray(shifts, dtype=np.float64) + copied) * self._shifted_bits, bit_pj)
             )
-        ]
+        return bill
+
+    def _by_dataflow(self, os: float, ws: float, is_: float) -> FloatArray:
+        return np.asarray(np.array([os, ws, is_])[self.designs.dataflow])
+
+    @cached_property
+    def _widths(self) -> pe_formats.PeWidths:
+        return pe_formats.pe_widths(self.spec)
 
     @cached_property
     def _register_bits(self) -> FloatArray:
         """Bits that a busy PE clocks in a cycle."""
-        weight, activation = self.spec.weight_bits, self.spec.activation_bits
-        moving = {Dataflow.OS: weight + activation, Dataflow.WS: activation, Dataflow.IS: weight}
-        bits = np.array([moving[flow] for flow in Dataflow], dtype=np.float64) + self.spec.accumulator_bits
-        return np.asarray(bits[self.designs.dataflow])
+        w, a, y = self._widths.weight, self._widths.activation, self._widths.accumulator
+        return self._by_dataflow(w + a + y, a + y, w + y)
+
+    @cached_property
+    def _shifted_bits(self) -> FloatArray:
+        """Bits of a word that loads or drains move, and that a shadow register holds."""
+        return self._by_dataflow(self._widths.accumulator, self._widths.weight, self._widths.activation)
+
+    @cached_property
+    def _overlapped(self) -> npt.NDArray[np.bool_]:
+        d = self.designs
+        return np.where(d.dataflow == Dataflow.OS, d.overlap_drain, d.overlap_load)
 
     @cached_property
     def _register_bit_pj(self) -> float:
         return float(tech.register_energy_pj(1, self.spec.node_nm))
 
-    def sram(self, buffer: str, kind: str, words: npt.ArrayLike, bits: float) -> list[Charge]:
-        """Return the accesses of `words` of `bits` to a buffer (`ifmap`, `filter`, `ofmap`)."""
-        return [Charge(f"sram.{buffer}", self._sram_keys[kind], words, self._word_pj(buffer, kind, bits))]
+    def sram(
+        self, buffer: str, kind: str, words: npt.ArrayLike, bits: float, accesses: npt.ArrayLike | None = None
+    ) -> list[Charge]:
+        """Return what moving `words` of `bits` to or from a buffer (`ifmap`, `filter`, `ofmap`) costs.
+
+        They move in so many `accesses` of its port, which may be used in part; None: as few as hold them, whole ports. Two
+        lines: lanes woken, and words moved. Lines of one buffer and kind add up before pricing: the price is linear but for
+        the larger of `accesses` and the lanes that the bits fill.
+        """
+        lane_bits, port = self._ports[buffer], self._port_prices(buffer, kind)
+        moved_bits = np.asarray(words, dtype=np.float64) * bits
+        lanes = moved_bits / lane_bits
+        if accesses is not None:
+            lanes = np.maximum(moved_bits / tech.SRAM_LANE_BITS, np.asarray(accesses, dtype=np.float64))
+        component, key = f"sram.{buffer}", self._sram_keys[kind]
+        return [Charge(component, key, lanes, port.lane_pj), Charge(component, key, words, port.bit_pj * bits)]
 
     @cached_property
     def _sram_keys(self) -> dict[str, str]:
         return {kind: tech.sram_key(self.spec.node_nm, self.spec.sram_cell, kind) for kind in ("read", "write")}
 
-    def _word_pj(self, buffer: str, kind: str, bits: float) -> FloatArray:
-        key = (buffer, kind, bits)
-        if key not in self._word_prices:
-            designs, spec = self.designs, self.spec
-            is_is = designs.dataflow == Dataflow.IS
-            ports = {"ifmap": np.where(is_is, designs.cols, designs.rows), "ofmap": designs.cols}
-            ports["filter"] = np.where(is_is, designs.rows, designs.cols)
-            width = np.minimum(_WIDEST_PORT_BITS, np.maximum(1.0, ports[buffer] * bits))
-            capacity = dict(designs.buffers)[buffer]
-            access = tech.sram_energy_pj(capacity, np.ceil(width), spec.node_nm, spec.sram_cell, kind=kind)
-            self._word_prices[key] = access * bits / width
-        return self._word_prices[key]
+    @cached_property
+    def _port_bits(self) -> dict[str, FloatArray]:
+        designs, widths = self.designs, self._widths
+        is_is = designs.dataflow == Dataflow.IS
+        return {
+            "ifmap": np.where(is_is, designs.cols, designs.rows) * np.ceil(widths.activation),
+            "filter": np.where(is_is, designs.rows, designs.cols) * np.ceil(widths.weight),
+            "ofmap": designs.cols * np.ceil(widths.accumulator),
+        }
 
     @cached_property
-    def _word_prices(self) -> dict[tuple[str, str, float], FloatArray]:
+    def _ports(self) -> dict[str, FloatArray]:
+        """Bits that one lane of a buffer's port moves when all of it is used."""
+        return {buffer: np.minimum(tech.SRAM_LANE_BITS, bits) for buffer, bits in self._port_bits.items()}
+
+    def _port_prices(self, buffer: str, kind: str) -> tech.SramPort:
+        """Return the prices of a buffer's port; a port beyond the widest tabulated one is as many more lanes of it."""
+        if kind not in self._prices:
+            capacities = dict(self.designs.buffers)
+            shared = next(iter(capacities.values()))
+            sizes = [capacities.get(name, shared) for name in self._port_bits]  # each its own, or the one they share
+            shape = np.broadcast_shapes(*(bits.shape for bits in self._port_bits.values()), *(s.shape for s in sizes))
+            widths, kibs = np.empty((2, len(sizes), *shape))
+            for i, (bits, size) in enumerate(zip(self._port_bits.values(), sizes, strict=True)):
+                np.minimum(tech.SRAM_WIDEST_BITS, bits, out=widths[i])
+                kibs[i] = size
+            made = tech.sram_port(kibs, widths, self.spec.node_nm, self.spec.sram_cell, kind=kind)
+            self._prices[kind] = {
+                name: tech.SramPort(lane_pj=made.lane_pj[i], bit_pj=made.bit_pj[i])
+                for i, name in enumerate(self._port_bits)
+            }
+        return self._prices[kind][buffer]
+
+    @cached_property
+    def _prices(self) -> dict[str, dict[str, tech.SramPort]]:
         return {}
 
     def dram(self, total_bytes: npt.ArrayLike) -> list[Charge]:
@@ -145,27 +197,34 @@ class EnergyModel:
         return [Charge("dram", key, 8.0 * np.asarray(total_bytes), tech.constant(key).value)]
 
     def areas(self) -> list[AreaCharge]:
-        """Return the area of MACs, registers, the SRAMs and the vector unit."""
+        """Return the area of MACs, registers, the SRAMs and the vector unit.
+
+        A PE has one register for each operand (the stationary one's is the chain it is loaded through) and one for its sum; a
+        shadow of what is loaded or drained where that overlaps.
+        """
+        return list(self._areas)
+
+    @cached_property
+    def _areas(self) -> tuple[AreaCharge, ...]:
         spec, designs = self.spec, self.designs
         pes = designs.rows * designs.cols
-        bits = 2 * spec.weight_bits + spec.activation_bits + spec.accumulator_bits
-        register_bits = bits + np.where(designs.overlap_load, spec.weight_bits, 0)
-        mac_um2 = float(
-            tech.multiply_add_area_um2(spec.weight_bits, spec.activation_bits, spec.accumulator_bits, spec.node_nm)
-        )
-        lane_um2 = float(tech.multiply_add_area_um2(16, 16, 32, spec.node_nm)) * designs.lanes
+        w = self._widths
+        shadow = np.where(self._overlapped, self._shifted_bits, 0.0)
+        register_bits = np.ceil(w.weight) + np.ceil(w.activation) + w.accumulator + np.ceil(shadow)
+        mac_key, mac_um2 = pe_formats.mac_area(spec)
+        lane_um2 = _lane_um2(spec.node_nm) * designs.lanes
         logic = tech.logic_area_key(45, spec.node_nm)
         register_key = tech.product_key("register.bit.area.40nm", tech.logic_area_key(40, spec.node_nm))
         sram_key = tech.sram_key(spec.node_nm, spec.sram_cell, "area")
-        return [
-            AreaCharge("mac", tech.product_key("mac.int8.multiply.area.45nm", logic), pes * mac_um2 / 1e6),
+        return (
+            AreaCharge("mac", mac_key, pes * mac_um2 / 1e6),
             AreaCharge("register", register_key, pes * tech.register_area_um2(register_bits, spec.node_nm) / 1e6),
             AreaCharge("vector", tech.product_key("mac.int32.add.area.45nm", logic), lane_um2 / 1e6),
             *(
                 AreaCharge(f"sram.{buffer}", sram_key, tech.sram_area_mm2(kib, spec.node_nm, spec.sram_cell))
                 for buffer, kib in designs.buffers
             ),
-        ]
+        )
 
     def area(self) -> Area:
         """Return the area of a single design."""
@@ -183,10 +242,16 @@ class EnergyModel:
         ]
         logic = sum(a.mm2 for a in areas if not a.component.startswith("sram"))
         # The tabulated logic is high-performance; low-power cells leak as much less as their SRAM does.
-        power = tech.logic_leakage_mw(logic) * _relative_leakage(spec)
+        power = tech.logic_leakage_mw(logic) * _relative_leakage(spec.node_nm, spec.sram_cell)
         return [*bill, Charge("leakage.logic", "logic.leakage.40nm", nanoseconds, power)]
 
 
-def _relative_leakage(spec: SystolicSpec) -> float:
-    own = float(tech.sram_leakage_mw(64.0, spec.node_nm, spec.sram_cell))
-    return own / float(tech.sram_leakage_mw(64.0, spec.node_nm, "hp"))
+@lru_cache(maxsize=256)
+def _lane_um2(node_nm: float) -> float:
+    """Return the area of a lane of the vector unit."""
+    return float(tech.multiply_add_area_um2(16, 16, 32, node_nm))
+
+
+@lru_cache(maxsize=256)
+def _relative_leakage(node_nm: float, cell: str) -> float:
+    return float(tech.sram_leakage_mw(64.0, node_nm, cell)) / float(tech.sram_leakage_mw(64.0, node_nm, "hp"))

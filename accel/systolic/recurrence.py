@@ -91,8 +91,9 @@ class _Job(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepArrays:
-    """The recurrences of all layers, [layers, 1]; zeros (and one turn) where a layer has none. Cycles: [layers, designs]."""
+    """The recurrences of all layers, [layers, 1]; zeros (and one turn) where a layer has none. `present`: some layer has one."""
 
+    present: bool
     here: IntArray
     turns: IntArray
     units: IntArray
@@ -100,11 +101,11 @@ class StepArrays:
     gates: IntArray
     given: IntArray
     outside_bytes: IntArray
-    cycles: IntArray
+    operations: IntArray
 
     @classmethod
-    def of(cls, jobs: Sequence[_Job], lanes: IntArray) -> "StepArrays":
-        """Return the arrays of a list of jobs on designs whose vector units have so many lanes."""
+    def of(cls, jobs: Sequence[_Job]) -> "StepArrays":
+        """Return the arrays of a list of jobs."""
         rows = [
             (
                 1,
@@ -122,9 +123,16 @@ class StepArrays:
         ]
         here, turns, units, cell, gates, given, outside_bytes, operations = np.array(rows, dtype=np.int64).T[..., None]
         return cls(
-            here=here, turns=turns, units=units, cell=cell, gates=gates, given=given, outside_bytes=outside_bytes,
-            cycles=turns * -(-operations // (turns * lanes)) if here.any() else operations,
+            present=bool(here.any()), here=here, turns=turns, units=units, cell=cell, gates=gates, given=given,
+            outside_bytes=outside_bytes, operations=operations,
         )  # fmt: skip
+
+    def cycles(self, lanes: IntArray) -> IntArray:
+        """Return the vector unit's cycles between the steps of each layer, [layers, designs]."""
+        if not self.present:
+            return self.operations
+        cycles: IntArray = self.turns * -(-self.operations // (self.turns * lanes))
+        return cycles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +158,10 @@ def carry(
     `widths` are the bits of h and of weights, `products` the sums of all steps, `weights` the elements of the recurrent
     weights, `moved` the traffic of steps that keep nothing. Layers without recurrence pass unchanged.
     """
-    here = steps.here.astype(bool)
-    if not here.any():
+    if not steps.present:
         none = np.zeros_like(products)
         return Carried(ifmap_writes=moved.ifmap_reads, psum_writes=none, psum_reads=none, traffic=moved)
+    here = steps.here.astype(bool)
     halves = [size // 2 for size in designs.sram_bytes]
     h_bits, w_bits = widths
     sum_bits = np.int64(designs.spec.accumulator_bits)

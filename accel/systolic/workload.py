@@ -7,17 +7,17 @@ them runs in the array's output path. Other layers run on the vector unit, but f
 
 from dataclasses import dataclass
 
+from picojoule.accel.systolic.pe_formats import native_formats, operand_formats
 from picojoule.accel.systolic.recurrence import Recurrence, recurrence_of, turn_sizes
+from picojoule.accel.systolic.sparse_work import SparseWork
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op, RecurrentAttributes
 from picojoule.sim.cost import Energy
-from picojoule.sim.errors import InfeasibleError, UnsupportedError
-from picojoule.sim.formats import Granularity, NumberFormat, integer_format
+from picojoule.sim.formats import NumberFormat
 from picojoule.sim.fusion import sole_producers
 from picojoule.sim.gemm import Gemm, gemm_view
 from picojoule.sim.ir import Layer, Network, OperandKind
 from picojoule.sim.passes import fill_formats, result_bytes
-from picojoule.sim.recurrence import state_format
 from picojoule.sim.vector_unit import VectorWork, host_cost, lane_operations, operation_energy, vector_work
 
 _ARRAY_OPS = (Op.CONV, Op.LINEAR, Op.MATMUL, Op.RECURRENT)
@@ -32,7 +32,11 @@ _NOTHING = VectorWork(operations={}, read_elements=0, write_elements=0, read_byt
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias; recurrent ones their steps."""
+    """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias; recurrent ones their steps.
+
+    `work`: what zero weights leave of it. `rates`: flips per bit of weights and activations at the multipliers, None where MACs
+    are priced on average. `basis`: what its figures rest on. `kept`: whether operand 0, operand 1 and the result stay on chip.
+    """
 
     layer: Layer
     gemm: Gemm
@@ -43,12 +47,22 @@ class Job:
     outputs: int
     bias_bytes: int
     recurrence: Recurrence | None = None
+    work: SparseWork | None = None
+    rates: tuple[float, float] | None = None
+    basis: str = "closed form"
+    kept: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def on_array(self) -> Gemm:
+        """The products that the array makes."""
+        return self.gemm if self.work is None else self.work.gemm
 
     @property
     def identity(self) -> tuple[object, ...]:
         """All that its price depends on: jobs of equal identity cost the same."""
         return (
             turn_sizes(self.layer, self.gemm),
+            None if self.work is None and self.rates is None else self.layer.name,
             self.gemm,
             self.weight.bits,
             self.activation.bits,
@@ -57,6 +71,7 @@ class Job:
             self.outputs,
             self.bias_bytes,
             self.recurrence,
+            self.kept,
         )
 
 
@@ -128,42 +143,6 @@ def workload_of(network: Network, spec: SystolicSpec, batch: int) -> Workload:
             if UNIT_OF_OP[layer.op.value] != "array"
         ),
     )
-
-
-def native_formats(spec: SystolicSpec) -> tuple[NumberFormat, NumberFormat]:
-    """Return weight format (one scale per output channel) and activation format where nothing sets another."""
-    weight = integer_format(max(2, spec.weight_bits), per=Granularity.CHANNEL)
-    return weight, integer_format(max(2, spec.activation_bits))
-
-
-def operand_formats(layer: Layer, spec: SystolicSpec) -> tuple[NumberFormat, NumberFormat]:
-    """Return (format of operand 1, format of operand 0), checked against the PEs.
-
-    Raises:
-        UnsupportedError: for a format that is not integer.
-        InfeasibleError: for more bits than the PEs have.
-
-    """
-    native_weight, native_activation = native_formats(spec)
-    activation = layer.operands[0].format or native_activation
-    if isinstance(layer.attributes, RecurrentAttributes):
-        activation = state_format(layer.attributes, activation)
-    weight = layer.operands[1].format or (native_weight if layer.parameters else native_activation)
-    if not layer.parameters and weight == native_activation and weight.bits > native_weight.bits:
-        weight = integer_format(native_weight.bits)  # the second activation of a product enters where weights do
-    limits = (("weight", weight, spec.weight_bits), ("activation", activation, spec.activation_bits))
-    for what, form, bits in limits:
-        if not form.is_integer:
-            raise UnsupportedError(
-                f"layer '{layer.name}': {what} format {form} does not run on the integer PEs of "
-                f"'{spec.name or spec.kind}'; quantise it to at most int{bits}"
-            )
-        if form.bits > bits:
-            raise InfeasibleError(
-                f"layer '{layer.name}': {what} format {form} needs {form.bits} bits but the PEs of "
-                f"'{spec.name or spec.kind}' have {bits}; set {what}_bits={form.bits} or use fewer bits"
-            )
-    return weight, activation
 
 
 def _job(layer: Layer, spec: SystolicSpec, batch: int) -> Job:

@@ -32,6 +32,25 @@ METHODS: dict[str, Method] = {
         about="bit-slice L1, or (default) column sums held below what converters of a given energy budget can take",
         target="picojoule.compress.bitslice:Bitslice",
     ),
+    "hamming": Method(
+        catalogue="S035",
+        family="operand Hamming distance",
+        emits="int8 weights (or fewer bits) whose successive words on weight ports differ in few bits, a step per channel",
+        source="Li et al. 2020, Improving Efficiency in Neural Network Accelerator Using Operands Hamming Distance Optimization, "
+        "arXiv:2002.05293",
+        about="weights that stream one after the other are rounded together, along the path of least error and flips (default), "
+        "or flips join the loss",
+        target="picojoule.compress.hamming:Hamming",
+    ),
+    "reorder": Method(
+        catalogue="S035 (order alone)",
+        family="operand Hamming distance",
+        emits="the same network with its output channels permuted, to the bit the same function in integers",
+        source="Li et al. 2020, Improving Efficiency in Neural Network Accelerator Using Operands Hamming Distance Optimization, "
+        "arXiv:2002.05293",
+        about="channels stream in an order in which few weight bits flip (residual sums share one, consumers follow)",
+        target="picojoule.compress.reordering:Reorder",
+    ),
 }
 """Every method by name: to add one, write its file and add a line here."""
 

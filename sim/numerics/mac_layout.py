@@ -62,6 +62,15 @@ def channel_axis(layer: Layer, rank: int) -> int:
     return 1 if layer.op in (Op.CONV, Op.DEFORM_CONV) else rank - 1
 
 
+def reduction_axis(layer: Layer, position: int) -> tuple[int, int]:
+    """Return the axis of operand 0 or 1 along which products are summed (channels, not taps), and the groups it is cut into."""
+    a = layer.attributes
+    if isinstance(a, ConvAttributes | DeformConvAttributes):
+        transposed = isinstance(a, ConvAttributes) and a.transposed
+        return (1, a.groups) if position == 0 else (0, a.groups) if transposed else (1, 1)
+    return (-2 if layer.op is Op.MATMUL and position == 1 else -1), 1
+
+
 def weight_channel_axis(layer: Layer) -> int | None:
     """Return the axis of a layer's weights that counts output channels; None where groups mix them."""
     a = layer.attributes

@@ -23,11 +23,12 @@ from picojoule.sim.numerics.float_windows import conv
 from picojoule.sim.numerics.mac_layout import (
     channel_axis,
     multiply,
+    reduction_axis,
     through_hardware,
     weight_channel_axis,
     weight_matrices,
 )
-from picojoule.sim.numerics.quantize import best_step, cast_float, codes, power_of_two, round_ste, wrap
+from picojoule.sim.numerics.quantize import best_step, block_float, cast_float, codes, power_of_two, round_ste, wrap
 from picojoule.sim.numerics.straight_through import carrying_gradient
 from picojoule.sim.protocol import Arithmetic, IntegerProduct
 from picojoule.sim.recurrence import state_format, state_is_bounded
@@ -98,8 +99,8 @@ class MacEngine:
         a = layer.attributes
         assert isinstance(a, RecurrentAttributes)
         if not (weight.is_integer and activation.is_integer):
-            turned = _rounded_to(layer, operands[1], weight, 0).transpose(0, 1)
-            return run_cells(layer, operands, lambda h: _rounded_to(layer, h, activation, None) @ turned)
+            turned = _rounded_to(layer, 1, operands[1], weight, 0).transpose(0, 1)
+            return run_cells(layer, operands, lambda h: _rounded_to(layer, 0, h, activation, None) @ turned)
         quantizer = self._state(layer, a, activation)
         form, step_h = quantizer.format, torch.tensor(quantizer.step, dtype=operands[0].dtype)
         w, step_w = self._weight(layer, operands[1], weight)
@@ -223,12 +224,12 @@ class MacEngine:
     ) -> list[Tensor]:
         """Compute in floating point on operands rounded to their (float, block float, power-of-two) formats."""
         rounded = list(operands)
-        rounded[1] = _rounded_to(layer, operands[1], weight, weight_channel_axis(layer))
+        rounded[1] = _rounded_to(layer, 1, operands[1], weight, weight_channel_axis(layer))
         if activation.is_integer:
             made, step = self._activation(layer, 0, operands[0])
             rounded[0] = made * step
         else:
-            rounded[0] = _rounded_to(layer, operands[0], activation, None)
+            rounded[0] = _rounded_to(layer, 0, operands[0], activation, None)
         return float_ops.compute(layer, rounded, batch)
 
     @staticmethod
@@ -252,8 +253,8 @@ def _bias(bias: Tensor, unit: Tensor) -> Tensor:
     return round_ste(bias / unit * _BIAS_FRACTION) / _BIAS_FRACTION
 
 
-def _rounded_to(layer: Layer, value: Tensor, form: NumberFormat, channel: int | None) -> Tensor:
-    """Return values rounded to a format, with one step per index of the axis `channel` where the format has that.
+def _rounded_to(layer: Layer, position: int, value: Tensor, form: NumberFormat, channel: int | None) -> Tensor:
+    """Return an operand's values rounded to a format, with one step per index of the axis `channel` where the format has that.
 
     Raises:
         UnsupportedError: for formats without a rounding rule here.
@@ -263,6 +264,8 @@ def _rounded_to(layer: Layer, value: Tensor, form: NumberFormat, channel: int | 
         return cast_float(value, form)
     if form.kind is FormatKind.POWER_OF_TWO:
         return power_of_two(value, value.detach().abs().max().clamp(min=1e-12), form)
+    if form.kind is FormatKind.BLOCK_FLOAT:
+        return block_float(value, form, *reduction_axis(layer, position))
     if form.is_integer:
         step = best_step(value, form, channel if form.per is Granularity.CHANNEL else None)
         return codes(value, step, form) * step

@@ -51,6 +51,24 @@ def power_of_two(x: Tensor, step: Tensor, form: NumberFormat) -> Tensor:
     return x + (value - x).detach()
 
 
+def block_float(x: Tensor, form: NumberFormat, axis: int, groups: int = 1) -> Tensor:
+    """Round x to integer mantissas of `form.bits` (with sign) and one power-of-two scale per block along `axis`; returns values.
+
+    The largest value of a block sets its exponent, so that it just fits (or saturates by half a unit); mantissas round half to
+    even. The axis is first cut into `groups`, each of which begins a block; its last block may be short.
+    """
+    size = form.block or 1
+    moved = x.detach().movedim(axis, -1)
+    split = moved.reshape(*moved.shape[:-1], groups, -1)
+    short = -split.shape[-1] % size
+    blocks = torch.nn.functional.pad(split, (0, short)).reshape(*split.shape[:-1], -1, size).double()
+    exponent = torch.floor(torch.log2(blocks.abs().amax(-1, keepdim=True).clamp(min=2.0**-126)))
+    unit = torch.exp2(exponent - (form.bits - 2))
+    rounded = torch.round(blocks / unit).clamp(form.qmin, form.qmax) * unit
+    flat = rounded.reshape(*split.shape[:-1], -1)[..., : split.shape[-1]].reshape(moved.shape)
+    return x + (flat.movedim(-1, axis).to(x.dtype) - x).detach()
+
+
 def best_step(x: Tensor, form: NumberFormat, channel_axis: int | None = None) -> Tensor:
     """Return the step with the least squared rounding error among clipping points from 0.3 to 1 of the largest value.
 

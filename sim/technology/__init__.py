@@ -7,7 +7,6 @@ into ranges of totals and into P(A < B). Left out: wires on chip, clock trees, s
 
 from picojoule.sim.technology.arithmetic import (
     ArithmeticTable,
-    OperationEnergy,
     VectorOperation,
     float_multiply_add_area_um2,
     float_multiply_add_energy_pj,
@@ -28,6 +27,17 @@ from picojoule.sim.technology.constants import (
     product_key,
 )
 from picojoule.sim.technology.dram import chip_link_energy_pj, dram_energy_pj, dram_key, dram_types
+from picojoule.sim.technology.mac_formats import (
+    block_float_area_um2,
+    block_float_energy_pj,
+    float_law_area_um2,
+    float_law_energy_pj,
+    shift_add_area_um2,
+    shift_add_energy_pj,
+    signed_add_area_um2,
+    signed_add_energy_pj,
+)
+from picojoule.sim.technology.operation import OperationEnergy
 from picojoule.sim.technology.sampling import (
     deciding_constant,
     probability_less,
@@ -43,13 +53,18 @@ from picojoule.sim.technology.scaling import (
     logic_scale_key,
 )
 from picojoule.sim.technology.sram import (
+    SRAM_LANE_BITS,
+    SRAM_WIDEST_BITS,
     SramCell,
+    SramPort,
     sram_access_ns,
     sram_area_mm2,
     sram_energy_pj,
     sram_key,
     sram_leakage_mw,
+    sram_port,
 )
+from picojoule.sim.technology.sram_fit import sram_fit_errors, sram_fit_table
 
 __all__ = [
     # constants
@@ -63,6 +78,10 @@ __all__ = [
     "ArithmeticTable",
     "OperationEnergy",
     "VectorOperation",
+    "block_float_area_um2",
+    "block_float_energy_pj",
+    "float_law_area_um2",
+    "float_law_energy_pj",
     "float_multiply_add_area_um2",
     "float_multiply_add_energy_pj",
     "logic_leakage_mw",
@@ -71,6 +90,10 @@ __all__ = [
     "register_area_um2",
     "register_energy_pj",
     "register_key",
+    "shift_add_area_um2",
+    "shift_add_energy_pj",
+    "signed_add_area_um2",
+    "signed_add_energy_pj",
     "vector_operation_energy_pj",
     # node scaling
     "DeviceFamily",
@@ -79,7 +102,10 @@ __all__ = [
     "logic_energy_scale",
     "logic_scale_key",
     # memories and links
+    "SRAM_LANE_BITS",
+    "SRAM_WIDEST_BITS",
     "SramCell",
+    "SramPort",
     "chip_link_energy_pj",
     "dram_energy_pj",
     "dram_key",
@@ -87,8 +113,11 @@ __all__ = [
     "sram_access_ns",
     "sram_area_mm2",
     "sram_energy_pj",
+    "sram_fit_errors",
+    "sram_fit_table",
     "sram_key",
     "sram_leakage_mw",
+    "sram_port",
     # sampling
     "deciding_constant",
     "probability_less",

@@ -2,37 +2,34 @@
 
 Integer multiplication: energy goes as the product of the two operand widths, E = E8 (wb ab / 64)^x, with x = 0.988 so
 that 8 x 8 and 32 x 32 bits give Horowitz's 0.2 and 3.1 pJ (b^1.98 for equal widths). Below 8 bits this is an
-extrapolation and marked as such. Addition is linear in width (0.1 pJ at 32 bits). Floating point is tabulated, not
-fitted. Other nodes follow `scaling.py`. Clock, control and registers around the operator are not in these numbers.
+extrapolation and marked as such. Addition is linear in width (0.1 pJ at 32 bits). Floating point is tabulated here, not
+fitted; `mac_formats.py` has laws for other float formats and for PEs without a multiplier. Other nodes follow
+`scaling.py`. Clock, control and registers around the operator are not in these numbers.
 
 The two tables (Horowitz 45 nm, Jouppi et al. 7 nm) are never mixed: an energy comes from one of them.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
 from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
-from picojoule.sim.technology._checks import not_negative, within
+from picojoule.sim.technology._checks import not_negative
 from picojoule.sim.technology.constant import product_key
 from picojoule.sim.technology.constants import all_constants, constant
-from picojoule.sim.technology.scaling import (
-    logic_area_scale,
-    logic_energy_scale,
-    logic_is_near,
-    logic_scale_key,
-)
+from picojoule.sim.technology.operation import OperationEnergy, at_node, bits_within, split_by_region
+from picojoule.sim.technology.scaling import logic_area_scale, logic_energy_scale, logic_scale_key
 
 __all__ = [
     "ArithmeticTable",
     "OperationEnergy",
     "VectorOperation",
+    "chosen_table",
     "float_multiply_add_area_um2",
     "float_multiply_add_energy_pj",
+    "integer_parts",
     "logic_leakage_mw",
     "multiply_add_area_um2",
     "multiply_add_energy_pj",
@@ -63,51 +60,8 @@ class VectorOperation(Enum):
     """exp, tanh, reciprocal, root: six multiply-adds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEnergy:
-    """Energy of an operation, and which constants it is proportional to (arrays of one shape).
-
-    `energy_by_constant` sums to `energy_pj`; its keys are constants or products of them joined by '*', as `sampling.py`
-    takes them. `extrapolated` is true where a formula is used outside its data.
-    """
-
-    energy_pj: Array
-    energy_by_constant: Mapping[str, Array]
-    extrapolated: npt.NDArray[np.bool_]
-
-
-def _bits(what: str, values: npt.ArrayLike, high: int) -> Array:
-    return within(what, "bits", values, 1, high)
-
-
-def _split(parts: Mapping[str, Array], regions: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Array]:
-    """Give each part's energy in each region a key that also carries the region's constant; regions do not overlap."""
-    return {
-        product_key(key, factor): np.where(region, energy, 0.0)
-        for factor, region in regions.items()
-        if region.any()
-        for key, energy in parts.items()
-    }
-
-
-def _at_node(
-    parts: Mapping[str, Array], node_nm: npt.ArrayLike, from_nm: float, extrapolated: npt.NDArray[np.bool_]
-) -> OperationEnergy:
-    """Scale energies stated at `from_nm` to other nodes, note the doubt in doing so, and add up."""
-    node = np.asarray(node_nm, dtype=np.float64)
-    scale = logic_energy_scale(from_nm, node)
-    shape = np.broadcast_shapes(scale.shape, extrapolated.shape, *(part.shape for part in parts.values()))
-    scaled = {key: np.broadcast_to(energy * scale, shape) for key, energy in parts.items()}
-    moved, near = node != from_nm, logic_is_near(from_nm, node)
-    regions = {"": ~moved, "scaling.logic.near": moved & near, "scaling.logic.far": moved & ~near}
-    return OperationEnergy(
-        energy_pj=np.asarray(sum(scaled.values())),
-        energy_by_constant=_split(scaled, regions),
-        extrapolated=np.broadcast_to(extrapolated, shape),
-    )
-
-
-def _table(table: ArithmeticTable | int) -> ArithmeticTable:
+def chosen_table(table: ArithmeticTable | int) -> ArithmeticTable:
+    """Return the table of that node; InputError for another."""
     try:
         return ArithmeticTable(table)
     except ValueError:
@@ -115,7 +69,7 @@ def _table(table: ArithmeticTable | int) -> ArithmeticTable:
         raise InputError(unknown_choice("arithmetic table", str(table), choices)) from None
 
 
-def _integer_parts(
+def integer_parts(
     weight: Array, activation: Array, accumulator: Array | None, table: ArithmeticTable
 ) -> tuple[dict[str, Array], npt.NDArray[np.bool_]]:
     """Return energies at the table's node of a multiplication and, if `accumulator` is given, an addition."""
@@ -125,7 +79,7 @@ def _integer_parts(
     exponent = math.log(large.value / small.value) / math.log(16)
     extrapolated = (weight < 8) | (activation < 8)
     multiply_pj = np.asarray(small.value * (weight * activation / 64) ** exponent)
-    parts = _split({small.name: multiply_pj}, {"": ~extrapolated, "mac.int.multiply.below_8bit": extrapolated})
+    parts = split_by_region({small.name: multiply_pj}, {"": ~extrapolated, "mac.int.multiply.below_8bit": extrapolated})
     if accumulator is not None:
         add = constant(f"mac.int32.add.{suffix}")
         parts[add.name] = np.asarray(add.value / 32 * accumulator)
@@ -145,11 +99,11 @@ def multiply_add_energy_pj(
     All four broadcast. At 0.9 V. Formula and source: see the module; marked `extrapolated` where an operand has fewer
     than 8 bits. InputError for operands outside 1-32 bits, accumulators outside 1-64 bits, nodes outside 7-130 nm.
     """
-    weight, activation = _bits("weight", weight_bits, 32), _bits("activation", activation_bits, 32)
-    accumulator = _bits("accumulator", accumulator_bits, 64)
-    chosen = _table(table)
-    parts, extrapolated = _integer_parts(weight, activation, accumulator, chosen)
-    return _at_node(parts, node_nm, chosen.value, extrapolated)
+    weight, activation = bits_within("weight", weight_bits, 32), bits_within("activation", activation_bits, 32)
+    accumulator = bits_within("accumulator", accumulator_bits, 64)
+    chosen = chosen_table(table)
+    parts, extrapolated = integer_parts(weight, activation, accumulator, chosen)
+    return at_node(parts, node_nm, chosen.value, extrapolated)
 
 
 def multiply_add_area_um2(
@@ -163,8 +117,8 @@ def multiply_add_area_um2(
     Horowitz's areas at 45 nm (282 and 3495 um2 for 8 x 8 and 32 x 32 bits, 137 um2 for a 32-bit adder), between them
     as the energies: 282 (wb ab / 64)^0.908 and 137 / 32 a bit. Errors as `multiply_add_energy_pj`.
     """
-    weight, activation = _bits("weight", weight_bits, 32), _bits("activation", activation_bits, 32)
-    accumulator = _bits("accumulator", accumulator_bits, 64)
+    weight, activation = bits_within("weight", weight_bits, 32), bits_within("activation", activation_bits, 32)
+    accumulator = bits_within("accumulator", accumulator_bits, 64)
     small = constant("mac.int8.multiply.area.45nm").value
     exponent = math.log(constant("mac.int32.multiply.area.45nm").value / small) / math.log(16)
     adder = constant("mac.int32.add.area.45nm").value / 32 * accumulator
@@ -192,13 +146,13 @@ def float_multiply_add_energy_pj(
     Formats are 'fp16', 'fp32' and, in the 7 nm table only, 'bf16'. Source: the two tables of the module. InputError for
     another format or a node outside 7-130 nm, UnsupportedError for bf16 in the 45 nm table.
     """
-    chosen = _table(table)
+    chosen = chosen_table(table)
     names = (
         _float_constant(operand_format, "multiply", f"{chosen.value}nm"),
         _float_constant(accumulator_format, "add", f"{chosen.value}nm"),
     )
     parts = {name: np.asarray(constant(name).value) for name in names}
-    return _at_node(parts, node_nm, chosen.value, np.asarray(False))
+    return at_node(parts, node_nm, chosen.value, np.asarray(False))
 
 
 def float_multiply_add_area_um2(operand_format: str, accumulator_format: str, node_nm: npt.ArrayLike) -> Array:
@@ -229,18 +183,18 @@ def vector_operation_energy_pj(
     except ValueError:
         choices = [o.value for o in VectorOperation]
         raise InputError(unknown_choice("vector operation", str(operation), choices)) from None
-    width = _bits("vector element", bits, 32)
+    width = bits_within("vector element", bits, 32)
     table = ArithmeticTable.HOROWITZ_45NM
     if chosen in (VectorOperation.ADD, VectorOperation.COMPARE):
         add = constant("mac.int32.add.45nm")
-        return _at_node({add.name: np.asarray(add.value / 32 * width)}, node_nm, 45, np.zeros(width.shape, dtype=bool))
+        return at_node({add.name: np.asarray(add.value / 32 * width)}, node_nm, 45, np.zeros(width.shape, dtype=bool))
     if chosen is VectorOperation.MULTIPLY:
-        parts, extrapolated = _integer_parts(width, width, None, table)
-        return _at_node(parts, node_nm, 45, extrapolated)
+        parts, extrapolated = integer_parts(width, width, None, table)
+        return at_node(parts, node_nm, 45, extrapolated)
     steps = constant("vector.transcendental.steps")
-    parts, extrapolated = _integer_parts(width, width, np.asarray(2 * width), table)
+    parts, extrapolated = integer_parts(width, width, np.asarray(2 * width), table)
     steps_pj = {product_key(key, steps.name): steps.value * energy for key, energy in parts.items()}
-    return _at_node(steps_pj, node_nm, 45, extrapolated)
+    return at_node(steps_pj, node_nm, 45, extrapolated)
 
 
 def register_energy_pj(bits: npt.ArrayLike, node_nm: npt.ArrayLike) -> Array:

@@ -15,6 +15,7 @@ from picojoule.sim.technology.table_host import HOST_CONSTANTS
 from picojoule.sim.technology.table_memory import MEMORY_CONSTANTS
 from picojoule.sim.technology.table_periphery import PERIPHERY_CONSTANTS
 from picojoule.sim.technology.table_sram import SHAPES, SRAM_CONSTANTS
+from picojoule.sim.technology.table_toggle import TOGGLE_CONSTANTS
 
 __all__ = ["DEFAULT_FACTOR", "Constant", "ConstantClass", "all_constants", "constant", "constants_hash", "product_key"]
 
@@ -27,6 +28,7 @@ _ALL: tuple[Constant, ...] = (
     *PERIPHERY_CONSTANTS,
     *HOST_CONSTANTS,
     *FPGA_CONSTANTS,
+    *TOGGLE_CONSTANTS,
 )
 _BY_NAME: Mapping[str, Constant] = MappingProxyType({c.name: c for c in _ALL})
 assert len(_BY_NAME) == len(_ALL), "two technology constants share a name"

@@ -11,6 +11,7 @@ Logic only: SRAM and wires scale differently, see `sram.py`. Nodes between rows 
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -137,7 +138,18 @@ def logic_energy_scale(
     corrigendum's worked case (65 nm at 1.3 V to 32 nm at 0.9 V: 0.1755) is a test. InputError outside 7-130 nm or
     0.6-1.4 V, or for an unknown family.
     """
-    chosen = _family(family)
+    single = all(isinstance(value, int | float | None) for value in (from_nm, to_nm, vdd_v, to_vdd_v))
+    make = _single_energy_scale if single else _energy_scale
+    return make(from_nm, to_nm, vdd_v, to_vdd_v, _family(family))  # type: ignore[arg-type]
+
+
+def _energy_scale(
+    from_nm: npt.ArrayLike,
+    to_nm: npt.ArrayLike,
+    vdd_v: npt.ArrayLike,
+    to_vdd_v: npt.ArrayLike | None,
+    chosen: DeviceFamily,
+) -> Array:
     return _relative_energy(to_nm, vdd_v if to_vdd_v is None else to_vdd_v, chosen) / _relative_energy(
         from_nm, vdd_v, chosen
     )
@@ -148,9 +160,34 @@ def logic_area_scale(from_nm: npt.ArrayLike, to_nm: npt.ArrayLike) -> Array:
 
     Source: area table of Stillmaker and Baas 2017. InputError outside 7-130 nm.
     """
+    single = isinstance(from_nm, int | float) and isinstance(to_nm, int | float)
+    return _single_area_scale(from_nm, to_nm) if single else _area_scale(from_nm, to_nm)  # type: ignore[arg-type]
+
+
+def _area_scale(from_nm: npt.ArrayLike, to_nm: npt.ArrayLike) -> Array:
     knots = sorted(AREA_RELATIVE_TO_45NM)
     values = [AREA_RELATIVE_TO_45NM[knot] for knot in knots]
     return interpolate_loglog(_node(to_nm), knots, values) / interpolate_loglog(_node(from_nm), knots, values)
+
+
+@lru_cache(maxsize=4096)
+def _single_energy_scale(
+    from_nm: float, to_nm: float, vdd_v: float, to_vdd_v: float | None, chosen: DeviceFamily
+) -> Array:
+    """Return `_energy_scale` of numbers, remembered: pricing a design asks for the same few again and again."""
+    return _read_only(_energy_scale(from_nm, to_nm, vdd_v, to_vdd_v, chosen))
+
+
+@lru_cache(maxsize=4096)
+def _single_area_scale(from_nm: float, to_nm: float) -> Array:
+    """Return `_area_scale` of numbers, remembered."""
+    return _read_only(_area_scale(from_nm, to_nm))
+
+
+def _read_only(made: Array) -> Array:
+    made = np.asarray(made)
+    made.flags.writeable = False
+    return made
 
 
 def logic_is_near(from_nm: npt.ArrayLike, to_nm: npt.ArrayLike) -> npt.NDArray[np.bool_]:

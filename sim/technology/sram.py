@@ -2,24 +2,27 @@
 
 With C the capacity over 32 KiB, w the port width over 64 bits, and v, p, s the constants of `table_sram.py`:
 
-- read   v ((1 - s) C^p + s w), p near 0.9 below 32 KiB (bitlines of one mat) and near 0.5 above (wires of the H-tree).
-  A wide read costs little more than a narrow one: per bit it falls ten-fold from 16 to 256 bits.
-- write  v C^p (1 - s + s w): each written bit drives its own wires, so a write is nearly proportional to width.
-- leakage v C^p and area v C^p with p within 3 % of 1; access time v (s + (1 - s) C^p).
+- read and write  v C^p (1 - s + s w), p apart below 32 KiB (one mat) and above (wires of the H-tree). Of a read most is
+  fixed (s 0.15 to 0.32: a wide read costs little more than a narrow one; per bit it falls ten-fold from 16 to 256 bits),
+  of a write little (s 0.74 to 0.81: each written bit drives its own wires).
+- leakage and area  v C; access time  v (s + (1 - s) C^0.5).
 
-Against all 66 rows of the sweep the fit is off by 4 % in the median and 20 % at worst.
+Against all 66 rows of the sweep the fit is off by 3 % in the median and 17 % at worst; rows that it has not seen it
+predicts within 5 % in the median and 23 % at worst (`sram_fit.py`).
 
 Capacity 1 KiB to 4 MiB is fitted. Above, up to 64 MiB, the memory is banks of 4 MiB of which one is read (the wires
 between banks are left out). Below 1 KiB energy and time are those of 1 KiB; leakage and area follow the power law.
 Ports of 16 to 256 bits are fitted; a wider one is parallel lanes of at most 256 bits that share the capacity.
 
-Nodes 22 to 65 nm, high-performance cells fitted at 65, 45, 32 and 22 nm and interpolated log-log. The low-power cells
+Nodes 22 to 65 nm, high-performance cells fitted at 65, 45, 32 and 22 nm; between them v goes log-log with the node, and
+p and s linearly with its logarithm. The low-power cells
 were swept at 45 nm only; elsewhere they follow the ratio of the high-performance cells at 32 KiB and 64 bits. Nothing
 is extrapolated beyond 22 or 65 nm: SRAM does not follow the scaling of logic.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -32,55 +35,31 @@ from picojoule.sim.technology.scaling import interpolate_loglog
 from picojoule.sim.technology.table_sram import SHAPES, SramCell, SramShape
 
 __all__ = [
+    "SRAM_LANE_BITS",
+    "SRAM_WIDEST_BITS",
     "SramCell",
+    "SramPort",
     "sram_access_ns",
     "sram_area_mm2",
     "sram_energy_pj",
     "sram_key",
     "sram_leakage_mw",
+    "sram_port",
 ]
 
 Array = npt.NDArray[np.float64]
-# What one family costs at (C, w): shape, C, w -> value relative to 32 KiB, 64 bits.
-_Formula = Callable[[SramShape, Array, Array], Array]
 
+SRAM_LANE_BITS = 256
+"""A wider port is parallel lanes of at most so many bits: what the sweep holds."""
+SRAM_WIDEST_BITS = 8192
+
+_QUANTITIES = ("read", "write", "leakage", "area", "access")
 _HP_NODES = (22, 32, 45, 65)
 _LOW_POWER_NODE = 45
 _LARGEST_KIB = 64 * 1024
 _BANK_KIB = 4096
 _SMALLEST_KIB = 1
-_LANE_BITS = 256
-_WIDEST_BITS = 8192
-
-
-def _read(shape: SramShape, capacity: Array, width: Array) -> Array:
-    exponent = np.where(capacity < 1, shape.read_exponent_small, shape.read_exponent_large)
-    return (1 - shape.read_port_share) * capacity**exponent + shape.read_port_share * width
-
-
-def _write(shape: SramShape, capacity: Array, width: Array) -> Array:
-    return capacity**shape.write_exponent * (1 - shape.write_port_share + shape.write_port_share * width)
-
-
-def _leakage(shape: SramShape, capacity: Array, width: Array) -> Array:
-    return np.asarray(capacity**shape.leakage_exponent)
-
-
-def _area(shape: SramShape, capacity: Array, width: Array) -> Array:
-    return np.asarray(capacity**shape.area_exponent)
-
-
-def _access(shape: SramShape, capacity: Array, width: Array) -> Array:
-    return shape.access_fixed_share + (1 - shape.access_fixed_share) * capacity**shape.access_exponent
-
-
-_FORMULAS: dict[str, _Formula] = {
-    "read": _read,
-    "write": _write,
-    "leakage": _leakage,
-    "area": _area,
-    "access": _access,
-}
+_ACCESS_TIME_EXPONENT = 0.5
 
 
 def _capacity(values: npt.ArrayLike) -> Array:
@@ -100,7 +79,7 @@ def _node(values: npt.ArrayLike) -> Array:
 
 
 def _port(values: npt.ArrayLike) -> Array:
-    return within("SRAM port", "bits", values, 1, _WIDEST_BITS, "split the memory")
+    return within("SRAM port", "bits", values, 1, SRAM_WIDEST_BITS, "split the memory")
 
 
 def _cell(cell: SramCell | str) -> SramCell:
@@ -110,20 +89,73 @@ def _cell(cell: SramCell | str) -> SramCell:
         raise InputError(unknown_choice("SRAM cell", str(cell), [c.value for c in SramCell])) from None
 
 
-def _value(quantity: str, capacity_kib: Array, port_bits: Array, node_nm: npt.ArrayLike, cell: SramCell) -> Array:
-    capacity, width = capacity_kib / 32, port_bits / 64
+def _shapes(cell: SramCell) -> list[SramShape]:
+    """Return the shape at each of `_HP_NODES`; low-power cells have one."""
+    return [SHAPES[row if cell is SramCell.HP else _LOW_POWER_NODE, cell] for row in _HP_NODES]
 
-    def anchor(row: int, of: SramCell) -> float:
+
+def _shape_values(quantity: str, shape: SramShape) -> tuple[float, ...]:
+    """Return the parameters of a quantity's formula beside its value at 32 KiB and 64 bits."""
+    if quantity in ("leakage", "area"):
+        return ()
+    if quantity == "access":
+        return (shape.access_fixed_share,)
+    access = shape.read if quantity == "read" else shape.write
+    return access.exponent_small, access.exponent_large, access.port_share
+
+
+def _fit(quantity: str, node_nm: npt.ArrayLike, cell: SramCell | str) -> tuple[Array, ...]:
+    """Return the value at 32 KiB and 64 bits and the shape's parameters at a node between `_HP_NODES`."""
+    node, chosen = _node(node_nm), _cell(cell)
+    return _fit_of_one(quantity, float(node), chosen) if node.ndim == 0 else _fit_of_nodes(quantity, node, chosen)
+
+
+@lru_cache(maxsize=512)
+def _fit_of_one(quantity: str, node: float, cell: SramCell) -> tuple[Array, ...]:
+    return _fit_of_nodes(quantity, np.asarray(node), cell)
+
+
+def _fit_of_nodes(quantity: str, node: Array, cell: SramCell) -> tuple[Array, ...]:
+    def fitted(row: int, of: SramCell) -> float:
         return constant(f"sram.{of.value}.{row}nm.{quantity}").value
 
-    def fitted(row: int, of: SramCell) -> Array:
-        return anchor(row, of) * _FORMULAS[quantity](SHAPES[row, of], capacity, width)
+    level = interpolate_loglog(node, _HP_NODES, [fitted(row, SramCell.HP) for row in _HP_NODES])
+    if cell is not SramCell.HP:
+        level = level * (fitted(_LOW_POWER_NODE, cell) / fitted(_LOW_POWER_NODE, SramCell.HP))
+    rows = zip(*(_shape_values(quantity, shape) for shape in _shapes(cell)), strict=True)
+    return level, *(np.asarray(np.interp(np.log(node), np.log(_HP_NODES), values)) for values in rows)
 
-    node = _node(node_nm)
-    if cell is SramCell.HP:
-        return interpolate_loglog(node, _HP_NODES, [fitted(row, cell) for row in _HP_NODES])
-    relative = [anchor(row, SramCell.HP) / anchor(_LOW_POWER_NODE, SramCell.HP) for row in _HP_NODES]
-    return fitted(_LOW_POWER_NODE, cell) * interpolate_loglog(node, _HP_NODES, relative)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SramPort:
+    """What an access of a port costs in its two parts, pJ; arrays of one shape, or numbers.
+
+    An access that uses `bits` of a port costs `lane_pj` for every lane it wakes (decoder, wordline, bitlines), whole or not,
+    and `bit_pj` for each bit it moves: lane_pj max(1, bits / 256) + bit_pj bits. So a port that is used half costs more than
+    half.
+    """
+
+    lane_pj: Array
+    bit_pj: Array
+
+
+def sram_port(
+    capacity_kib: npt.ArrayLike,
+    port_bits: npt.ArrayLike,
+    node_nm: npt.ArrayLike,
+    cell: SramCell | str,
+    *,
+    kind: str = "read",
+) -> SramPort:
+    """Return the two parts of an access's energy; arguments, validity and errors as `sram_energy_pj`."""
+    if kind not in ("read", "write"):
+        raise InputError(unknown_choice("SRAM access", kind, ["read", "write"]))
+    port = _port(port_bits)
+    lanes = np.maximum(1.0, port / SRAM_LANE_BITS)  # part of a lane costs its part: energy grows smoothly with width
+    capacity = np.minimum(np.maximum(_capacity(capacity_kib) / lanes, _SMALLEST_KIB), _BANK_KIB) / 32
+    anchor, small, large, share = _fit(kind, node_nm, cell)
+    level = anchor * capacity ** np.where(capacity < 1, small, large)
+    return SramPort(lane_pj=np.asarray(level * (1 - share)), bit_pj=np.asarray(level * share / 64))
 
 
 def sram_energy_pj(
@@ -139,30 +171,25 @@ def sram_energy_pj(
     `kind` is 'read' or 'write'. Source, validity and banking: see the module. InputError for capacity outside
     (0, 64 MiB], a port outside 1-8192 bits, a node outside 22-65 nm, an unknown cell or kind.
     """
-    if kind not in ("read", "write"):
-        raise InputError(unknown_choice("SRAM access", kind, ["read", "write"]))
-    port = _port(port_bits)
-    lanes = np.maximum(1.0, port / _LANE_BITS)  # part of a lane costs its part: energy grows smoothly with width
-    lane_kib = np.clip(_capacity(capacity_kib) / lanes, _SMALLEST_KIB, _BANK_KIB)
-    return lanes * _value(kind, lane_kib, port / lanes, node_nm, _cell(cell))
+    made, port = sram_port(capacity_kib, port_bits, node_nm, cell, kind=kind), _port(port_bits)
+    return np.asarray(np.maximum(1.0, port / SRAM_LANE_BITS) * made.lane_pj + port * made.bit_pj)
 
 
 def sram_leakage_mw(capacity_kib: npt.ArrayLike, node_nm: npt.ArrayLike, cell: SramCell | str) -> Array:
     """Return the leakage in mW at 360 K; capacity and node broadcast. Source and errors as `sram_energy_pj`."""
-    capacity = _capacity(capacity_kib)
-    return _value("leakage", capacity, np.asarray(64.0), node_nm, _cell(cell))
+    return np.asarray(_fit("leakage", node_nm, cell)[0] * (_capacity(capacity_kib) / 32))
 
 
 def sram_area_mm2(capacity_kib: npt.ArrayLike, node_nm: npt.ArrayLike, cell: SramCell | str) -> Array:
     """Return the area in mm2; capacity and node broadcast. Source and errors as `sram_energy_pj`."""
-    capacity = _capacity(capacity_kib)
-    return _value("area", capacity, np.asarray(64.0), node_nm, _cell(cell))
+    return np.asarray(_fit("area", node_nm, cell)[0] * (_capacity(capacity_kib) / 32))
 
 
 def sram_access_ns(capacity_kib: npt.ArrayLike, node_nm: npt.ArrayLike, cell: SramCell | str) -> Array:
     """Return the access time in ns of one bank; capacity and node broadcast. Source and errors as `sram_energy_pj`."""
-    capacity = np.clip(_capacity(capacity_kib), _SMALLEST_KIB, _BANK_KIB)
-    return _value("access", capacity, np.asarray(64.0), node_nm, _cell(cell))
+    capacity = np.clip(_capacity(capacity_kib), _SMALLEST_KIB, _BANK_KIB) / 32
+    anchor, fixed = _fit("access", node_nm, cell)
+    return np.asarray(anchor * (fixed + (1 - fixed) * capacity**_ACCESS_TIME_EXPONENT))
 
 
 def sram_key(node_nm: float, cell: SramCell | str, quantity: str) -> str:
@@ -170,8 +197,8 @@ def sram_key(node_nm: float, cell: SramCell | str, quantity: str) -> str:
 
     The fit of the nearest node stands for an interpolated one. The same errors as `sram_energy_pj`.
     """
-    if quantity not in _FORMULAS:
-        raise InputError(unknown_choice("SRAM quantity", quantity, list(_FORMULAS)))
+    if quantity not in _QUANTITIES:
+        raise InputError(unknown_choice("SRAM quantity", quantity, list(_QUANTITIES)))
     node, chosen = float(_node(node_nm)), _cell(cell)
     rows = _HP_NODES if chosen is SramCell.HP else (_LOW_POWER_NODE,)
     nearest_row = min(rows, key=lambda row: abs(math.log(row / node)))

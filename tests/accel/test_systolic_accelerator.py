@@ -104,6 +104,54 @@ def test_narrow_operands_speed_up_decomposable_and_bit_serial_pes():
     assert serial.energy_by_component()["mac"] == pytest.approx(196 * 32 * 16 * float(price))
 
 
+def test_small_groups_run_side_by_side_and_what_their_diagonal_wastes_is_reported():
+    network = conv_network(channels=16, filters=16, groups=16)  # depthwise: 16 groups of k = 9, n = 1, m = 196
+    shape = (int(timing.Dataflow.WS), 32, 8, 196, 1, 9)
+    report = SystolicArray(SystolicSpec(rows=32, cols=8)).evaluate(network)
+    conv = report.layers[0]
+    # 32 // 9 = 3 groups a fold: five folds of 27 rows and 3 columns, and one of a single group.
+    assert conv.compute_cycles == 5 * (2 * 27 + 3 + 194) + (2 * 9 + 1 + 194)
+    assert conv.utilization_lost["groups"] == pytest.approx(
+        5 * (27 * 3 - 27) * 196 / ((conv.compute_cycles + conv.stall_cycles) * 32 * 8), rel=1e-12
+    )
+    assert conv.utilization + sum(conv.utilization_lost.values()) == pytest.approx(1.0, abs=1e-12)
+    for other in ({"groups": "sequential"}, {"compat": "scalesim"}):
+        apart = SystolicArray(SystolicSpec(rows=32, cols=8, **other)).evaluate(network).layers[0]
+        assert apart.utilization_lost["groups"] == 0.0
+        cycles = timing.scalesim_cycles if "compat" in other else timing.fold_cycles
+        assert apart.compute_cycles == int(cycles(*shape, 16))
+        assert apart.compute_cycles > conv.compute_cycles
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"), [((2, 1), (0, 1), (1, 1)), ((1, 3), (2, 0), (2, 1)), ((1, 1), (1, 1), (1, 3))]
+)
+def test_strides_padding_and_dilation_of_each_axis_make_the_rows_of_the_product(stride, padding, dilation):
+    builder = NetworkBuilder("axes")
+    x = builder.input("x", TensorType(shape=(1, 4, 11, 13), batch_axis=0))
+    attributes = at.ConvAttributes(stride=stride, padding_begin=padding, padding_end=padding, dilation=dilation)
+    weight = parameter("w", constant_fill(0.5, (6, 4, 3, 2)))
+    (y,) = builder.add(Op.CONV, [x, weight], attributes, name="conv")
+    conv = SystolicArray(SystolicSpec(rows=8, cols=8)).evaluate(builder.finish([y]), batch=2).layers[0]
+    places = [  # windows placed one by one
+        sum(1 for top in range(-p, size + p, s) if top + d * (k - 1) < size + p)
+        for size, p, s, d, k in zip((11, 13), padding, stride, dilation, (3, 2), strict=True)
+    ]
+    m = 2 * places[0] * places[1]
+    assert (conv.gemm.m, conv.gemm.n, conv.gemm.k) == (m, 6, 24)
+    assert conv.compute_cycles == int(timing.fold_cycles(timing.Dataflow.WS, 8, 8, m, 6, 24))
+
+
+def test_a_matrix_times_a_vector_streams_one_row():
+    builder = NetworkBuilder("gemv")
+    x = builder.input("x", TensorType(shape=(1, 40), batch_axis=0))
+    (y,) = builder.add(Op.LINEAR, [x, parameter("w", constant_fill(0.5, (24, 40)))], at.LinearAttributes(), name="fc")
+    fc = SystolicArray(SystolicSpec(rows=16, cols=16)).evaluate(builder.finish([y])).layers[0]
+    # ws: 3 row folds (16, 16, 8) x 2 column folds (16, 8), T = 1: each 2 r + c - 1 cycles.
+    assert fc.compute_cycles == sum(2 * r + c - 1 for c in (16, 8) for r in (16, 16, 8))
+    assert (fc.gemm.m, fc.macs) == (1, 960)
+
+
 def test_scalesim_mode_counts_as_scalesim():
     report = SystolicArray(SystolicSpec(rows=8, cols=8, dataflow="os", compat="scalesim")).evaluate(conv_network())
     conv = report.layers[0]

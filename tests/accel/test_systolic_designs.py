@@ -30,16 +30,19 @@ CHOICES = {
     "cols": [1, 7, 16, 64, 3000],
     "dataflow": ["os", "ws", "is"],
     "clock_mhz": [50.0, 500, 733.3],
-    "ifmap_sram_kib": [0.05, 2.0, 33.3, 65536.0],
-    "filter_sram_kib": [0.05, 8.0, 512],
-    "ofmap_sram_kib": [0.05, 1.0, 77.7, 4096.0],
+    "ifmap_sram_kib": [0.5, 2.0, 33.3, 65536.0],
+    "filter_sram_kib": [0.5, 8.0, 512],
+    "ofmap_sram_kib": [0.5, 1.0, 77.7, 4096.0],
     "sram_cell": ["hp", "lop", "lstp"],
     "dram_gib_per_s": [0.01, 4.0, 90.0],
+    "dram_latency_ns": [0.0, 70, 2000.0],
+    "dram_burst_bytes": [1, 64, 4096],
     "dram_type": ["lpddr4", "ddr3"],
     "weight_bits": [8, 16],
     "activation_bits": [8, 9],
     "accumulator_bits": [16, 32, 48],
     "precision": ["fixed", "decomposable", "bit_serial"],
+    "groups": ["side_by_side", "side_by_side", "sequential"],
     "overlap_load": [False, True],
     "overlap_drain": [False, True],
     "compat": ["none", "none", "scalesim"],
@@ -135,9 +138,31 @@ def test_every_row_is_what_evaluate_says_of_the_design(name, batch):
     designs = points(count, seed=[batch, *name.encode()])
     found = price_designs(load_hardware("edge-32x32"), network, columns(designs), batch=batch)
     assert len(found) == count
-    assert not any(found.infeasible)
     for i, design in enumerate(designs):
-        check_row(found, i, load_hardware("edge-32x32", design).evaluate(network, batch=batch).totals)
+        if found.infeasible[i]:
+            with pytest.raises(InfeasibleError) as error:
+                load_hardware("edge-32x32", design).evaluate(network, batch=batch)
+            assert found.infeasible[i] == str(error.value)
+            assert all(np.isnan(found.totals[metric][i]) for metric in DESIGN_METRICS)
+            continue
+        report = load_hardware("edge-32x32", design).evaluate(network, batch=batch)
+        check_row(found, i, report.totals)
+        check_layers(report)
+
+
+def check_layers(report):
+    """Add up the layers, which are made apart from the totals."""
+    totals = report.totals
+    assert [layer.name for layer in report.layers] == list(dict.fromkeys(layer.name for layer in report.layers))
+    for metric in ("macs", "compute_cycles", "stall_cycles"):
+        assert sum(getattr(layer, metric) for layer in report.layers) == totals[metric]
+    dynamic = sum(layer.energy_pj for layer in report.layers)
+    assert totals["energy_dynamic_pj"] == pytest.approx(dynamic, rel=1e-12, abs=0)
+    seconds = sum(layer.latency_s for layer in report.layers)
+    assert totals["latency_s"] == pytest.approx(seconds, rel=1e-12, abs=0)
+    for layer in report.layers:
+        if layer.utilization is not None:
+            assert layer.utilization + sum(layer.utilization_lost.values()) == pytest.approx(1, abs=1e-9)
 
 
 def test_a_batch_runs_sample_by_sample_exactly_where_that_moves_fewer_bytes():
@@ -172,7 +197,16 @@ def test_arrays_of_any_kind_mean_the_same_designs():
 @pytest.mark.parametrize("batch", [1, 4])
 def test_chunks_change_nothing(batch):
     network = conv_network()
-    shared = ("accumulator_bits", "activation_bits", "node_nm", "dram_type", "sram_cell", "compat", "precision")
+    shared = (
+        "groups",
+        "accumulator_bits",
+        "activation_bits",
+        "node_nm",
+        "dram_type",
+        "sram_cell",
+        "compat",
+        "precision",
+    )
     keys = {key: values for key, values in columns(points(60, seed=5)).items() if key not in shared}
     whole = DesignPricing(SystolicSpec()).price(network, keys, batch)
     for size in (1, 17):
@@ -208,13 +242,13 @@ def test_layers_of_one_shape_are_told_apart_by_format_and_bias():
 
 
 def test_wider_ports_and_shadow_registers_by_hand():
-    base = load_hardware("edge-16x16", {"rows": 4, "cols": 32})
+    base = load_hardware("edge-16x16", {"rows": 4, "cols": 32, "dataflow": "ws"})
     model = EnergyModel(DesignArrays.of(base.spec, {"dataflow": np.array([Dataflow.WS, Dataflow.IS])}))
     # is: ifmap along the columns, filter along the rows; ws: the other way round.
     for buffer, kib, ports in (("ifmap", 64.0, (4, 32)), ("filter", 128.0, (32, 4))):
-        (charge,) = model.sram(buffer, "read", 1, 8)
+        read_pj = sum(charge.pj for charge in model.sram(buffer, "read", 1, 8))
         words = [float(sram_energy_pj(kib, port * 8, 45.0, "lop", kind="read")) / port for port in ports]
-        np.testing.assert_allclose(charge.pj, words, rtol=1e-12)
+        np.testing.assert_allclose(read_pj, words, rtol=1e-12)
     found = price_designs(base, conv_network(), {"overlap_load": [False, True]})
     shadow_mm2 = 4 * 32 * float(register_area_um2(8, 45.0)) / 1e6
     assert found.totals["area_mm2"][1] - found.totals["area_mm2"][0] == pytest.approx(shadow_mm2)

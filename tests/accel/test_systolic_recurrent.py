@@ -10,7 +10,7 @@ from picojoule.sim.attributes import Op, RecurrentKind
 from picojoule.sim.builder import NetworkBuilder, parameter
 from picojoule.sim.formats import parse_format
 from picojoule.sim.ir import TensorType
-from picojoule.sim.technology import constant, register_energy_pj, sram_energy_pj
+from picojoule.sim.technology import constant, register_energy_pj, sram_energy_pj, sram_port
 from picojoule.sim.weights import constant_fill
 
 STEPS, BATCH, HIDDEN = 3, 2, 6
@@ -36,9 +36,10 @@ def evaluate(network, **spec):
     return SystolicArray(SystolicSpec(rows=4, cols=4, **spec)).evaluate(network, batch=BATCH)
 
 
-def word(bits, kind, capacity=64):
-    """One word's share of an access of a port four words wide."""
-    return float(sram_energy_pj(capacity, 4 * bits, 45.0, "lop", kind=kind)) / 4
+def word(bits, kind, capacity=64, port_word=None):
+    """One word's share of an access of a port that is four words of its own width, or of `port_word` bits, wide."""
+    port_bits = 4 * (port_word or bits)
+    return float(sram_energy_pj(capacity, port_bits, 45.0, "lop", kind=kind)) * bits / port_bits
 
 
 @pytest.mark.parametrize("dataflow", ["os", "ws"])
@@ -58,17 +59,25 @@ def test_every_component_of_an_lstm_by_hand(dataflow):
     results = STEPS * UNITS + UNITS + UNITS  # y, last h, last c
     read_bytes = STEPS * m * n + n * k + 4 * n  # gates, the weight once, 32-bit biases
     registers = (8 + 8 + 32) if dataflow == "os" else (8 + 32)
+    # 2 rows drain: one word of a column moves once. 4 and 2 rows load: 10 and 3 moves.
+    shifted_bits = STEPS * n * (32 if dataflow == "os" else 13 * 8)
+    # The ifmap's port of 4 words is read in each of 6 (os) or 2 steps of a fold, whatever the fold uses of it.
+    ifmap_accesses = STEPS * 6 * 6 if dataflow == "os" else STEPS * 12 * 2
+    results_port = sram_port(64, 4 * 32, 45.0, "lop", kind="write")  # written four at a time, read in whole ports
+    ifmap_port = sram_port(64, 32, 45.0, "lop", kind="read")
     multiply, add = 3.1, 0.1  # Horowitz, 32 bits at 45 nm
     # Per unit: four gate sums and one of c; f c, i g, o tanh(c); five curves of six multiply-adds into 64 bits.
     cell = 5 * add + 3 * multiply + 5 * 6 * (multiply + 0.2)
     expected = {
         "mac": macs * (0.2 + 0.1),
-        "register": macs * registers * float(register_energy_pj(1, 45.0)),
-        "sram.ifmap": ifmap_reads * word(8, "read") + STEPS * UNITS * word(8, "write"),
+        "register": (macs * registers + shifted_bits) * float(register_energy_pj(1, 45.0)),
+        "sram.ifmap": float(ifmap_accesses * ifmap_port.lane_pj + ifmap_reads * 8 * ifmap_port.bit_pj)
+        + STEPS * UNITS * word(8, "write"),
         "sram.filter": filter_reads * word(8, "read") + n * k * word(8, "write"),
         "sram.ofmap": sums_written * word(32, "write")
         + sums_read * word(32, "read")
-        + results * (word(8, "write") + word(8, "read")),
+        + float(results / 4 * results_port.lane_pj + results * 8 * results_port.bit_pj)
+        + results * word(8, "read", port_word=32),
         "dram": 8 * (read_bytes + results) * constant("dram.lpddr4.bit").value,
         "vector": STEPS * UNITS * cell,
     }

@@ -15,6 +15,7 @@ from picojoule.accel.systolic.timing import (
     check_bounds,
     fold_cycles,
     fold_grid,
+    packed_groups,
     pe_cycles,
     scalesim_cycles,
     scalesim_utilizations,
@@ -202,6 +203,88 @@ def test_cycles_equal_a_loop_where_loads_and_drains_outlast_streams(dataflow):
         edge = [r for r, *_ in folds_of(**shape)][-1 if dataflow == OS else 0]
         waited += int(ours > streams + edge)
     assert waited > 20
+
+
+def placed_folds(dataflow, rows, cols, m, n, k, groups):
+    """Return the folds of groups side by side as lists of blocks (r, c), put on the diagonal one by one while they fit."""
+    down, across, _ = {OS: (m, n, k), WS: (k, n, m), IS: (k, m, n)}[dataflow]
+    if down > rows or across > cols:
+        return [[(r, c)] for r, c, *_ in folds_of(dataflow, rows, cols, m, n, k, groups)]
+    folds, free = [], (0, 0)
+    for _ in range(groups):
+        if free[0] < down or free[1] < across:
+            folds.append([])
+            free = (rows, cols)
+        folds[-1].append((down, across))
+        free = (free[0] - down, free[1] - across)
+    return folds
+
+
+packable = st.fixed_dictionaries(
+    {
+        "dataflow": st.sampled_from(list(Dataflow)),
+        "rows": st.integers(1, 24),
+        "cols": st.integers(1, 24),
+        "m": st.integers(1, 9),
+        "n": st.integers(1, 9),
+        "k": st.integers(1, 9),
+        "groups": st.integers(1, 20),
+    }
+)
+
+
+@thorough
+@given(shape=packable, overlap_load=st.booleans(), overlap_drain=st.booleans())
+def test_groups_side_by_side_equal_blocks_placed_one_by_one(shape, overlap_load, overlap_drain):
+    blocks = placed_folds(**shape)
+    streamed = {OS: shape["k"], WS: shape["m"], IS: shape["n"]}[shape["dataflow"]]
+    folds = [(sum(r for r, _ in fold), sum(c for _, c in fold)) for fold in blocks]
+    grid = fold_grid(*(shape[key] for key in ("dataflow", "rows", "cols", "m", "n", "k")))
+    together = packed_groups(grid, shape["rows"], shape["cols"], shape["groups"])
+    assert together == max(len(fold) for fold in blocks)
+    hidden = overlap_drain if shape["dataflow"] == OS else overlap_load
+    clock = late = 0
+    for i, (r, c) in enumerate(folds):
+        stream = streamed + r + c - 2
+        if not hidden:
+            clock += stream + r
+        elif shape["dataflow"] == OS:
+            clock, late = clock + max(stream, late), r
+        else:
+            following = folds[i + 1][0] if i + 1 < len(folds) else 0
+            clock += (r if i == 0 else 0) + max(stream, following)
+    overlaps = {"overlap_load": overlap_load, "overlap_drain": overlap_drain}
+    cycles = fold_cycles(**shape, **overlaps, together=together)
+    assert cycles == clock + late
+    if (
+        streamed > 1 and not hidden
+    ):  # a single streamed step has nothing to share, and what is hidden grows with the fold
+        assert cycles <= fold_cycles(**shape)
+
+    pes = shape["rows"] * shape["cols"]
+    slots = pe_cycles(**shape, compute_cycles=cycles, together=together)
+    multiplying = [sum(r * c for r, c in fold) for fold in blocks]
+    assert slots.useful == streamed * sum(multiplying)
+    assert slots.groups == streamed * sum(r * c - used for (r, c), used in zip(folds, multiplying, strict=True))
+    assert slots.padding == streamed * sum(pes - r * c for r, c in folds)
+    assert slots.useful + slots.groups + slots.padding + slots.fill_drain == cycles * pes
+    shares = utilization(**shape, compute_cycles=cycles, stall_cycles=5, together=together)
+    lost = (shares.lost_padding, shares.lost_groups, shares.lost_fill_drain, shares.lost_bandwidth)
+    assert min(lost) >= 0
+    assert shares.utilization + sum(lost) == pytest.approx(1, abs=1e-12)
+    assert shares.mapping_efficiency == pytest.approx(np.mean(multiplying) / pes, rel=1e-12)
+
+
+# 3 groups of k = 2, n = 2 on 4 x 5 PEs, ws, m = 3: two share the first fold (4 rows of load, 3 + 4 + 4 - 2 = 9 of stream), one
+# has the second (2 + 5): 20 cycles. Off the diagonal 8 PEs idle for 3 cycles; padding 4 PEs and then 16 for 3 cycles each.
+def test_two_groups_on_a_diagonal_by_hand():
+    shape = (WS, 4, 5, 3, 2, 2, 3)
+    together = packed_groups(fold_grid(*shape[:-1]), 4, 5, 3)
+    assert together == 2
+    assert fold_cycles(*shape, together=together) == 20
+    assert fold_cycles(*shape) == 21
+    slots = pe_cycles(*shape, compute_cycles=20, together=together)
+    assert (slots.useful, slots.groups, slots.padding, slots.fill_drain) == (36, 24, 60, 280)
 
 
 @thorough
@@ -424,7 +507,7 @@ def test_a_million_designs_are_one_call():
 
 # ---- sizes beyond int64, and wrong input ----
 
-huge = st.one_of(st.integers(1, 300), st.integers(1, 2**31), st.integers(2**31 - 2, 2**31 + 2))
+huge = st.one_of(st.integers(1, 300), st.integers(1, 12), st.integers(1, 2**31), st.integers(2**31 - 2, 2**31 + 2))
 
 
 @settings(max_examples=500, deadline=None)
@@ -463,6 +546,16 @@ def test_what_passes_the_bounds_equals_python_integers(flow, rows, cols, m, n, k
     slots = pe_cycles(*shape, compute_cycles=cycles)
     assert int(slots.useful) == m * n * k * groups
     assert int(slots.useful) + int(slots.padding) + int(slots.fill_drain) == cycles * rows * cols
+    packed = max(1, min(rows // down, cols // across, groups))
+    assert int(packed_groups(fold_grid(*shape[:-1]), rows, cols, groups)) == packed
+    if packed > 1:
+        full, rest = groups // packed, groups % packed
+        shared = -(-groups // packed) * (streamed - 2) + groups * (2 * down + across)
+        assert int(fold_cycles(*shape, together=packed)) == shared
+        slots = pe_cycles(*shape, compute_cycles=shared, together=packed)
+        idle = (full * packed * packed + rest * rest - groups) * down * across * streamed
+        assert int(slots.groups) == idle
+        assert int(slots.useful) + idle + int(slots.padding) + int(slots.fill_drain) == shared * rows * cols
     counts = scalesim_sram_counts(*shape)
     extra = groups * row_folds * col_folds * (rows + cols) if flow == OS else 0
     assert (int(counts.ifmap_reads), int(counts.filter_reads)) == (ifmap, filters)

@@ -168,7 +168,7 @@ def test_ratio_and_budget_exclude_each_other() -> None:
 
 def test_methods_are_listed_with_their_sources() -> None:
     rows = methods()
-    assert [r["name"] for r in rows] == ["slimming", "lsq", "bitslice"]
+    assert [r["name"] for r in rows] == ["slimming", "lsq", "bitslice", "hamming", "reorder"]
     assert all(r["source"] and r["catalogue"].startswith("S") for r in rows)
     with pytest.raises(InputError, match=r"unknown method 'sliming'; did you mean 'slimming'\?"):
         load_method("sliming")

@@ -26,6 +26,7 @@ PUBLISHED = {
     "mlp-784-100-10": (79_510, 79_400, 0),
     "dscnn-fashion": (21_434, 1_184_336, 0),  # ours: 16-48-96-128 channels
     "dscnn-fashion-deform": (21_434 + 17 + 49 + 97, 1_184_336 + 196 * 16 + 49 * 48 + 49 * 96, 0),  # and 1x1 to d each
+    "mobilenetv2-fashion": (95_850, 4_661_088, 0),  # ours: counted by hand below
     "resnet20": (272_474, 40_813_184, 0),
     "vgg11-cifar": (9_231_114, 152_769_536, 0),
     "vgg8-cifar": (12_973_440, 615_917_568, 0),  # NeuroSim: 6.57 TOPS at 5,331 images/s, 1.232 GOP
@@ -94,6 +95,17 @@ def test_small_network_counted_by_hand() -> None:
     macs = sum(pixels * taps * outputs for pixels, taps, outputs in layers) + 128 * 10
     params = sum((taps + 2) * outputs for _, taps, outputs in layers) + 128 * 10 + 10  # + 2: batch norm
     assert (params, macs, 0) == PUBLISHED["dscnn-fashion"]
+
+
+def test_small_inverted_residuals_counted_by_hand() -> None:
+    # (pixels, taps x inputs per group, outputs) of stem, blocks and head
+    layers = [(196, 9, 16), (196, 9, 16), (196, 16, 16), (196, 16, 96), (49, 9, 96), (49, 96, 24)]
+    for narrow, wide in ((24, 24), (24, 40), (40, 40), (40, 64)):
+        layers += [(49, narrow, 6 * narrow), (49, 9, 6 * narrow), (49, 6 * narrow, wide)]
+    layers += [(49, 64, 256)]
+    macs = sum(pixels * taps * outputs for pixels, taps, outputs in layers) + 256 * 10
+    params = sum((taps + 2) * outputs for _, taps, outputs in layers) + 256 * 10 + 10
+    assert (params, macs, 0) == PUBLISHED["mobilenetv2-fashion"]
 
 
 def test_u_net_counted_by_hand() -> None:

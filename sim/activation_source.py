@@ -1,0 +1,148 @@
+"""Integer inputs of layers in the order in which they stream, for costs that depend on data.
+
+Collected on training data (never test data), sample by sample, in the formats of the hardware with exact products. A cost
+is then measured on each sample, and its spread over samples gives the interval it is stated with. Without a source such costs
+are expected values of stated statistics.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from picojoule.sim.errors import InputError
+from picojoule.sim.ir import Layer, Network
+from picojoule.sim.protocol import Arithmetic
+
+if TYPE_CHECKING:
+    import torch
+
+    from picojoule.sim.numerics.calibration import Calibration
+
+Codes = NDArray[np.integer[Any]]
+
+# Student's t, two-sided 95 %, by degrees of freedom 1 to 30 (any statistics textbook).
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationSource:
+    """Integer inputs [groups, in, n] of layers, one array per sample, columns in the order of the GEMM's.
+
+    Of a sample with more columns than were to be kept, a run of neighbors from its middle is held. `origin` names the
+    data; `basis` is what reports show beside a figure that follows from it.
+    """
+
+    inputs: Mapping[str, tuple[Codes, ...]]
+    origin: str = "training data"
+    basis: str = "data"
+
+    def of_layer(self, name: str) -> tuple[Codes, ...]:
+        """Return the inputs of a layer, one array per sample; none where it was not recorded."""
+        return self.inputs.get(name, ())
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return max((len(found) for found in self.inputs.values()), default=0)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean and its 95 % interval (Student's t); None for a single value, whose spread is unknown."""
+    if not values:
+        raise InputError("a mean needs at least one sample")
+    mean, count = sum(values) / len(values), len(values)
+    if count < 2:
+        return mean, None
+    deviation = sqrt(sum((v - mean) ** 2 for v in values) / (count - 1))
+    half = _T[min(count - 1, len(_T)) - 1] * deviation / sqrt(count)
+    return mean, (mean - half, mean + half)
+
+
+def collect(
+    network: Network,
+    samples: Iterable[Sequence["torch.Tensor"]],
+    arithmetic: Callable[[Layer], Arithmetic],
+    calibration: "Calibration",
+    *,
+    columns: int = 4096,
+    origin: str = "training data",
+) -> ActivationSource:
+    """Run samples one by one and return the integer inputs of every layer that multiplies with weights.
+
+    Args:
+        network: what to run.
+        samples: inputs in the network's order, a batch of one each; *training* data.
+        arithmetic: how the hardware computes a layer; only integer formats are recorded.
+        calibration: steps of the activations.
+        columns: most columns kept per sample and matrix.
+        origin: names the data.
+
+    Raises:
+        InputError: if there is no sample.
+
+    """
+    import torch
+
+    from picojoule.sim.numerics.executor import Executor
+
+    kept: dict[str, list[Codes]] = {}
+    running: dict[str, dict[int, _Recorder]] = {}
+
+    def recording(layer: Layer) -> Arithmetic:
+        found = arithmetic(layer)
+        if found.weight is None or found.activation is None:
+            return found
+        if not (found.weight.is_integer and found.activation.is_integer):
+            return found
+        groups = running.setdefault(layer.name, {})
+
+        def program(weights: NDArray[np.int64], group: int = 0) -> _Recorder:
+            return groups.setdefault(group, _Recorder(weights, columns))
+
+        return replace(found, program=program)
+
+    executor = Executor(network, arithmetic=recording, calibration=calibration)
+    with torch.no_grad():
+        for sample in samples:
+            executor.run(sample)
+            for name, groups in running.items():
+                if groups:
+                    taken = np.stack([groups[i].take() for i in sorted(groups)])
+                    if taken.shape[2]:
+                        kept.setdefault(name, []).append(taken)
+    if not kept:
+        raise InputError("activations need at least one sample of training data and a layer that multiplies integers")
+    return ActivationSource(inputs={name: tuple(found) for name, found in kept.items()}, origin=origin)
+
+
+class _Recorder:
+    """A matrix that multiplies exactly and holds the columns it multiplied since they were last taken."""
+
+    exact = False  # otherwise the executor would go without it
+
+    def __init__(self, weights: NDArray[np.int64], columns: int) -> None:
+        self._weights, self._columns = weights.astype(np.float64), columns
+        self._parts: list[Codes] = []
+
+    def matmul(self, inputs: NDArray[Any], *, signed: bool | None = None) -> NDArray[np.float64]:
+        """Return the exact product [out, n] of inputs [in, n]."""
+        room = self._columns - sum(part.shape[1] for part in self._parts)
+        if room > 0:
+            start = max(0, inputs.shape[1] - room) // 2
+            self._parts.append(np.rint(inputs[:, start : start + room]).astype(np.int32))
+        product: NDArray[np.float64] = self._weights @ np.asarray(inputs, dtype=np.float64)
+        return product
+
+    def take(self) -> Codes:
+        """Return the columns held [in, n], and forget them."""
+        parts, self._parts = self._parts, []
+        if not parts:
+            return np.zeros((self._weights.shape[1], 0), dtype=np.int32)
+        return np.concatenate(parts, axis=1)
