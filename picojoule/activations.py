@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from picojoule.sim.activation_source import ActivationSource
 
 SAMPLES = 8
-"""Inputs that are followed one by one; the interval over them is stated with each figure."""
+"""Inputs that are followed one by one; a report names the widest interval over them."""
 
 
 def wants_activations(accelerator: Accelerator) -> bool:
-    """Return whether costs on this hardware follow the activations, by its spec's word (`datapath_energy: toggles`)."""
-    return getattr(accelerator.spec, "datapath_energy", "average") == "toggles"
+    """Return whether costs on this hardware follow the activations: `datapath_energy: toggles` or `zero_gating` in its spec."""
+    spec = accelerator.spec
+    return getattr(spec, "datapath_energy", "average") == "toggles" or getattr(spec, "zero_gating", False) is True
 
 
 def collect_activations(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from picojoule.networks import load_network, parse_shapes, prepared
-from picojoule.sim.errors import InputError
+from picojoule.sim.errors import InputError, UnsupportedError
 from picojoule.sim.hardware import load_hardware, load_spec
 from picojoule.sim.ir import Network
 from picojoule.sim.passes import check_weights
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from picojoule.sim.activation_source import ActivationSource
+    from picojoule.sim.execution import ExecutionPatterns
     from picojoule.sim.exporters.written import Written
     from picojoule.sim.offsets import OffsetStatistics, OffsetTrace
     from picojoule.twin import HardwareTwin
@@ -162,7 +163,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     chips: int | None = 1,
     mapping: str = "default",
-    activations: "OffsetTrace | OffsetStatistics | ActivationSource | None" = None,
+    activations: "OffsetTrace | OffsetStatistics | ActivationSource | ExecutionPatterns | None" = None,
     allow_unsupported: bool = False,
     seed: int = 0,
 ) -> Report:
@@ -175,8 +176,10 @@ def evaluate(
         overrides: keys of the hardware file to change, for instance `{"rows": 64}`.
         chips: how many chips there may be; None means as many as it takes.
         mapping: `default`, or `search` (systolic arrays: the best tiling and loop order of each layer).
-        activations: offsets of deformable convolutions, recorded (`record_offsets`) or as statistics; or a systolic array's
-            inputs (`sim.activation_source`), for `datapath_energy: toggles`. Other costs do not depend on activations.
+        activations: offsets of deformable convolutions, recorded (`record_offsets`) or as statistics; on a systolic array
+            integer inputs of its layers (`sim.activation_source`), for `datapath_energy: toggles` and `zero_gating`, or
+            `sim.execution.ExecutionPatterns`: gates and blocks that are closed for given inputs (it takes such inputs along).
+            Other costs do not depend on activations.
         allow_unsupported: price the rest when some operators are not understood; the report is then incomplete.
         seed: of the sampled technology constants behind the ranges.
 
@@ -184,8 +187,15 @@ def evaluate(
         InputError, UnsupportedError, InfeasibleError: as the command line's exit codes 2, 3 and 4.
 
     """
+    from picojoule.sim.execution import ExecutionPatterns
+
     made = _network(network)
     accelerator = load_hardware(hardware, overrides)
+    if isinstance(activations, ExecutionPatterns) and accelerator.spec.kind != "systolic":
+        raise UnsupportedError(
+            f"execution patterns are priced on systolic arrays, and {accelerator.spec.name or hardware} is of kind "
+            f"{accelerator.spec.kind}; leave them out"
+        )
     return accelerator.evaluate(
         made,
         batch=_whole(batch),

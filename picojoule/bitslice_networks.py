@@ -5,7 +5,6 @@ Inputs are pixels over 255, not normalised: a crossbar then streams 8 unsigned b
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from picojoule.models.data import Dataset, Split, load
 from picojoule.sim.errors import InputError
 
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 NETWORKS = ("mlp", "cnn")
 CLASSES = 10
 
@@ -46,21 +44,6 @@ def build(network: str, seed: int) -> nn.Module:
             nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.Flatten(), nn.Linear(32 * 7 * 7, CLASSES),
         )  # fmt: skip
-
-
-def default_data() -> str:
-    """Return the Debian package's Fashion-MNIST.
-
-    Raises:
-        InputError: if it is not installed.
-
-    """
-    if not DEBIAN_FOLDER.is_dir():
-        raise InputError(
-            f"{DEBIAN_FOLDER} is missing; install it with `apt-get install dataset-fashion-mnist`, or give the four IDX files' "
-            "folder as --data idx:DIR"
-        )
-    return f"idx:{DEBIAN_FOLDER}"
 
 
 @lru_cache(maxsize=1)

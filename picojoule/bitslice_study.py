@@ -22,6 +22,7 @@ from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
 from picojoule.sim.specs import Spec
 from picojoule.studies.process_workers import ProcessWorkers
+from picojoule.study_points import read_keyed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -263,30 +264,4 @@ def read_points(
     out: Path, settings: StudySettings, points: Iterable[Point], ending: str
 ) -> dict[Point, dict[str, Any]]:
     """Return what `points/NAME.ending` holds, of every point that has it; errors as `results_of`."""
-    found = {}
-    for point in dict.fromkeys(points):
-        file = point_file(out, point, ending)
-        if file.exists():
-            values = read_json(file)
-            if values.get("key") != key_of(settings, point):
-                raise InputError(
-                    f"{file}: was made with other settings; delete it, and it is made again, or take another --out"
-                )
-            found[point] = values
-    return found
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a file.
-
-    Raises:
-        InputError: if there is none.
-
-    """
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); delete it, and it is made again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: must hold an object, got {type(found).__name__}; delete it, and it is made again")
-    return found
+    return read_keyed(points, lambda p: point_file(out, p, ending), lambda p: key_of(settings, p))

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.crossbar_designs import LOSSLESS, Design, adc_designs
-from picojoule.crossbar_study import StudySettings, open_folder, priced, read_json, trained
+from picojoule.crossbar_study import StudySettings, open_folder, priced, trained
 from picojoule.sim.errors import InputError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.ir import Network
 from picojoule.studies.process_workers import ProcessWorkers
+from picojoule.study_points import read_json
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from picojoule.crossbar_designs import BASE, PRESET
-from picojoule.crossbar_study import read_json
 from picojoule.crossbar_tables import Row, markdown
 from picojoule.sim.files import write_atomic
+from picojoule.study_points import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

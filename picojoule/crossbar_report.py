@@ -19,7 +19,7 @@ from picojoule.crossbar_figures import MODEL_WORDS, figures
 from picojoule.crossbar_points import FLOAT, Bench, answers_of, bench
 from picojoule.crossbar_pricing import Price, needs_rows, price, price_by_model
 from picojoule.crossbar_recovered import plot_recovery, recovery_markdown
-from picojoule.crossbar_study import RECORD, StudySettings, read_json
+from picojoule.crossbar_study import RECORD, StudySettings
 from picojoule.crossbar_tables import (
     Row,
     accuracy_row,
@@ -36,6 +36,7 @@ from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
 from picojoule.sim.report import rows_to_csv
 from picojoule.sim.report_plots import save
+from picojoule.study_points import read_json
 
 FIXED_BITS = {"offset": 9, "flip": 8, "split": 9, "differential": 10}
 """Bits that lose nothing whatever the weights: 128 rows of 2-bit cells, 1-bit pulses; the sign takes one of differential's."""

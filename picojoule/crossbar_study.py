@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.files import write_atomic
 from picojoule.sim.ir import Network
 from picojoule.sim.specs import Spec
+from picojoule.study_points import read_json
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
@@ -59,22 +60,6 @@ def open_folder(out: Path, settings: StudySettings) -> str:
             f"{file}: holds results of other settings ({'; '.join(told) or 'unreadable'}); take another folder with --out"
         )
     return digest
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a file of the study.
-
-    Raises:
-        InputError: if it cannot be read; it may be deleted then, and is made again.
-
-    """
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); delete it, and it is made again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: holds no JSON object; delete it, and it is made again")
-    return found
 
 
 def blank(settings: StudySettings, data: "Dataset") -> "TorchNetwork":

@@ -19,6 +19,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
 from picojoule.studies.process_workers import ProcessWorkers
+from picojoule.study_points import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +49,7 @@ def open_folder(out: Path, settings: "TrainingSettings") -> str:
     if not file.exists():
         write_atomic(file, json.dumps({"digest": digest, "settings": values}, indent=1, sort_keys=True) + "\n")
         return digest
-    found = _read_json(file)
+    found = read_json(file)
     if found.get("digest") != digest:
         other = found.get("settings", {})
         told = [f"{k} {other.get(k)} there, {v} here" for k, v in values.items() if other.get(k) != v]
@@ -213,7 +214,7 @@ def load_point(out: Path, point: Point) -> "tuple[nn.Module, dict[str, LayerPlan
     load_weights(model, out / "points" / f"{point.name}.safetensors")
     plans = {}
     if point.base is not None:
-        found = _read_json(out / "points" / f"{point.name}.json")
+        found = read_json(out / "points" / f"{point.name}.json")
         plans = {path: LayerPlan.model_validate(plan) for path, plan in found["plan"].items()}
     return model.eval(), plans
 
@@ -235,22 +236,12 @@ def rounded_of(out: Path, points: Iterable[Point]) -> dict[Point, dict[str, Any]
 
 def _read_points(out: Path, points: Iterable[Point], ending: str) -> dict[Point, dict[str, Any]]:
     files = {p: out / "points" / f"{p.name}.{ending}" for p in dict.fromkeys(points)}
-    found = {p: _read_json(file) for p, file in files.items() if file.exists()}
-    here = _read_json(out / "settings.json").get("digest") if found else ""
+    found = {p: read_json(file) for p, file in files.items() if file.exists()}
+    here = read_json(out / "settings.json").get("digest") if found else ""
     for point, values in found.items():
         if values.get("settings") != here:
             raise InputError(
                 f"{files[point]}: was made with other settings ({values.get('settings')}) than this folder's ({here}, "
                 "settings.json); delete it, and it is made again"
             )
-    return found
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); delete it, and it is made again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: must hold an object, got {type(found).__name__}; delete it, and it is made again")
     return found

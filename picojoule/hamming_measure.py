@@ -101,8 +101,9 @@ def planned_network(
 
 def channel_orders(network: "Network", code: str) -> Taken:
     """Return which old index each index of a layer's filter takes, per axis, when the network's channels move to flip little."""
+    from picojoule.compress.channel_streams import permuted_axis
     from picojoule.compress.coupling import channel_groups, weighted
-    from picojoule.compress.reordering import ReorderConfig, best_moves, permuted_axis
+    from picojoule.compress.reordering import ReorderConfig, best_moves
 
     coupling = channel_groups(network)
     config = ReorderConfig(sweeps=SWEEPS, cols=ARRAY).model_copy(update={"code": code})

@@ -19,6 +19,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
 from picojoule.sim.specs import Spec, parse_spec
+from picojoule.study_points import read_keyed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from picojoule.models.data import Dataset
 
 NETWORK = "mobilenetv2-fashion"
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 METHOD_VERSION = 1
 """Raised when the method changes what a point would be."""
 
@@ -46,21 +46,6 @@ class StudySettings(Spec):
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     batch_size: int = Field(default=128, ge=2)
-
-
-def default_data() -> str:
-    """Return the Debian package's Fashion-MNIST.
-
-    Raises:
-        InputError: if it is not installed.
-
-    """
-    if not DEBIAN_FOLDER.is_dir():
-        raise InputError(
-            f"{DEBIAN_FOLDER} is missing; install it with `apt-get install dataset-fashion-mnist`, or give the four IDX files' "
-            "folder as --data idx:DIR"
-        )
-    return f"idx:{DEBIAN_FOLDER}"
 
 
 def data_of(settings: StudySettings) -> "Dataset":
@@ -231,17 +216,4 @@ def read_points(
     out: Path, settings: StudySettings, points: Iterable[Point], ending: str
 ) -> dict[Point, dict[str, Any]]:
     """Return what `points/NAME.ending` holds, of every point that has it; errors as `results_of`."""
-    found = {}
-    for point in dict.fromkeys(points):
-        file = point_file(out, point, ending)
-        if file.exists():
-            try:
-                values = json.loads(file.read_text())
-            except (OSError, ValueError) as error:
-                raise InputError(f"{file}: cannot be read ({error}); delete it, and it is made again") from None
-            if values.get("key") != key_of(settings, point):
-                raise InputError(
-                    f"{file}: was made with other settings; delete it, and it is made again, or take another --out"
-                )
-            found[point] = values
-    return found
+    return read_keyed(points, lambda p: point_file(out, p, ending), lambda p: key_of(settings, p))

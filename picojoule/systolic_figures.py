@@ -91,9 +91,19 @@ def plot_layers(reports: Sequence["Report"], titles: Sequence[str]) -> "Axes":
         panels[-1], ("thousand cycles", "dynamic energy, µJ", "share of the array's slots, %"), strict=True
     ):
         axes.set_xlabel(x)
-    for axes in panels[0]:
-        axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, frameon=False)
+    for column in range(3):
+        _legend_above([row[column] for row in panels])
     return panels[0][0]  # type: ignore[no-any-return]
+
+
+def _legend_above(column: Sequence["Axes"]) -> None:
+    """Put one legend of all that a column of panels shows above its first."""
+    shown: dict[str, Any] = {}
+    for axes in column:
+        handles, words = axes.get_legend_handles_labels()
+        shown |= dict(zip(words, handles, strict=True))
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncol": 3}
+    column[0].legend(shown.values(), shown.keys(), fontsize="small", frameon=False, **place)
 
 
 def _short(layer: "LayerCost") -> str:
@@ -171,7 +181,7 @@ def plot_front3(
     axes.set_ylabel(energy.label)
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small", loc="upper right")
+    axes.legend(fontsize="small", loc="lower right")
     figure.colorbar(marks, ax=axes, label=f"{area.label} (of points on the front)")
     return axes
 

@@ -4,14 +4,13 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from picojoule import validation_deform, validation_reram, validation_systolic
 from picojoule.models.catalog import describe
 from picojoule.networks import load_network
 from picojoule.sim.gemm import network_macs
+from picojoule.validation_rows import Row, make_row
 
-Row = dict[str, Any]
 _NETWORKS = ("resnet20", "mobilenet-v1", "mobilenet-v2", "resnet50")
 
 
@@ -20,23 +19,11 @@ def validate_rows() -> list[Row]:
     return [*validation_systolic.rows(), *_counts(), *validation_reram.rows(), *validation_deform.rows()]
 
 
-def _row(name: str, source: str, quantity: str, reference: float, ours: float, *, calibrated: bool = False) -> Row:
-    return {
-        "name": name,
-        "source": source,
-        "quantity": quantity,
-        "reference": reference,
-        "ours": ours,
-        "error_pct": 100.0 * (ours - reference) / reference,
-        "calibrated": calibrated,
-    }
-
-
 def _counts() -> Iterator[Row]:
     """Yield published parameter and MAC counts of reference networks, through the torch importer."""
     published = {entry["name"]: entry for entry in describe()}
     for name in _NETWORKS:
         network, entry = load_network(name), published[name]
         source = entry["source"].split(",")[0] + ", published"
-        yield _row(name, source, "MACs", entry["macs"], network_macs(network))
-        yield _row(name, source, "parameters", entry["params"], network.parameters)
+        yield make_row(name, source, "MACs", entry["macs"], network_macs(network))
+        yield make_row(name, source, "parameters", entry["params"], network.parameters)

@@ -23,6 +23,7 @@ from picojoule.accel.deform.calibration import (
 from picojoule.accel.deform.resources import resources_of
 from picojoule.networks import load_network
 from picojoule.sim.hardware import load_hardware
+from picojoule.validation_rows import Row, make_row
 
 PAPER = "CoDeNet (Huang et al., arXiv 2006.08357), Table 2"
 BOARD = "CoDeNet's configuration a on an Ultra96, measured"
@@ -30,7 +31,7 @@ PUBLISHED_RESOURCES = {"dsp": 360, "bram36": 216, "lut": 34_144, "ff": 41_827}
 """Of the final accelerator on an XCZU3EG (CoDeNet, section 5)."""
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[Row]:
     """Return rows {name, source, quantity, reference, ours, error_pct, calibrated}."""
     return [*table_2(), *board(), *resources()]
 
@@ -54,7 +55,7 @@ def preset_constants() -> AblationConstants:
     )
 
 
-def table_2() -> Iterator[dict[str, Any]]:
+def table_2() -> Iterator[Row]:
     """Yield the sixteen latencies and the four ratios."""
     reference, constants = published_table(), preset_constants()
     for row in table_rows(reference, constants):
@@ -63,7 +64,7 @@ def table_2() -> Iterator[dict[str, Any]]:
         yield _row("codenet table 2: " + row.entry, PAPER, "ratio of latencies", row)
 
 
-def board() -> Iterator[dict[str, Any]]:
+def board() -> Iterator[Row]:
     """Yield what was measured of a whole network, from which its overheads were calibrated."""
     unit = load_hardware("ultra96-codenet")
     spec: Any = unit.spec
@@ -84,7 +85,7 @@ def board() -> Iterator[dict[str, Any]]:
     )
 
 
-def resources() -> Iterator[dict[str, Any]]:
+def resources() -> Iterator[Row]:
     """Yield what the accelerator takes of its device; DSP are the device's own number, there and here."""
     found = resources_of(load_hardware("ultra96-codenet").spec).total  # type: ignore[arg-type]
     for name, published in PUBLISHED_RESOURCES.items():
@@ -92,13 +93,5 @@ def resources() -> Iterator[dict[str, Any]]:
         yield _row("codenet accelerator", "CoDeNet, resources of the final accelerator", name.upper(), row)
 
 
-def _row(name: str, source: str, quantity: str, row: TableRow) -> dict[str, Any]:
-    return {
-        "name": name,
-        "source": source,
-        "quantity": quantity,
-        "reference": row.reference,
-        "ours": row.ours,
-        "error_pct": row.error_pct,
-        "calibrated": row.fitted,
-    }
+def _row(name: str, source: str, quantity: str, row: TableRow) -> Row:
+    return make_row(name, source, quantity, row.reference, row.ours, calibrated=row.fitted)

@@ -23,6 +23,7 @@ from picojoule.reram.area import tile_area, tile_busy_mw
 from picojoule.sim.hardware import load_hardware
 from picojoule.sim.report import Report
 from picojoule.sim.technology import constant
+from picojoule.validation_rows import Row, make_row
 
 ISAAC = "ISAAC (Shafiee et al., ISCA 2016), table of components"
 CROSSSIM = "CrossSim 3.2.0, measured"
@@ -51,12 +52,12 @@ class NeurosimParts:
 NEUROSIM_RUN = NeurosimParts()
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[Row]:
     """Return rows {name, source, quantity, reference, ours, error_pct, calibrated}."""
     return [*isaac(), *crosssim(), *survey(), *neurosim()]
 
 
-def isaac() -> Iterator[dict[str, Any]]:
+def isaac() -> Iterator[Row]:
     """Yield sums over ISAAC's table: an IMA, a tile, a chip, and the peak density. Entered from it, so calibrated."""
     accelerator = load_hardware("isaac")
     spec: Any = accelerator.spec
@@ -79,10 +80,10 @@ def isaac() -> Iterator[dict[str, Any]]:
         ("chip area, mm2", 85.4, area),
         ("peak density, GOPS/mm2", 478.95, gops / area),
     ):
-        yield _row("isaac", ISAAC, quantity, reference, ours, calibrated=True)
+        yield make_row("isaac", ISAAC, quantity, reference, ours, calibrated=True)
 
 
-def crosssim() -> Iterator[dict[str, Any]]:
+def crosssim() -> Iterator[Row]:
     """Yield the worst output over CrossSim's cases, as a share of a case's largest: 1 is CrossSim's, the rest our deviation."""
     errors: dict[bool, list[float]] = {False: [], True: []}
     for case in _crosssim_cases():
@@ -91,28 +92,28 @@ def crosssim() -> Iterator[dict[str, Any]]:
         errors[spec.has_wires].append(float(np.abs(y - case["Y"]).max() / np.abs(case["Y"]).max()))
     for wires, found in errors.items():
         name = f"crossbar product, {len(found)} cases {'with' if wires else 'without'} wires"
-        yield _row(name, CROSSSIM, "worst output / largest output", 1.0, 1.0 + max(found))
+        yield make_row(name, CROSSSIM, "worst output / largest output", 1.0, 1.0 + max(found))
 
 
-def survey() -> Iterator[dict[str, Any]]:
+def survey() -> Iterator[Row]:
     """Yield points of the survey model; its formula is entered as it is, so calibrated."""
     for bits, node_nm, energy_pj, area_um2 in ((8, 32.0, 1.92921, 6469.27), (8, 22.0, 0.953776, 3611.68)):
         at = {"megasamples_per_s": 1280.0, "node_nm": node_nm}
         name = f"ADC, {bits} bits, {node_nm:g} nm, 1.28 GS/s"
         energy = float(adc_energy_pj(AdcModel.SURVEY, np.array([bits]), **at)[0])
         area = float(adc_area_um2(AdcModel.SURVEY, np.array([bits]), **at)[0])
-        yield _row(name, SURVEY, "energy, pJ a conversion", energy_pj, energy, calibrated=True)
-        yield _row(name, SURVEY, "area, um2", area_um2, area, calibrated=True)
+        yield make_row(name, SURVEY, "energy, pJ a conversion", energy_pj, energy, calibrated=True)
+        yield make_row(name, SURVEY, "area, um2", area_um2, area, calibrated=True)
 
 
-def neurosim() -> Iterator[dict[str, Any]]:
+def neurosim() -> Iterator[Row]:
     """Yield NeuroSim's default VGG-8 beside ours: predicted, no constant or key was chosen by what it gives."""
     parts = neurosim_parts()
     ours = (parts.area_mm2, parts.energy_uj, parts.adc_share)
     reference = (NEUROSIM_RUN.area_mm2, NEUROSIM_RUN.energy_uj, NEUROSIM_RUN.adc_share)
     quantities = ("chip area, mm2", "dynamic energy, uJ an image", "share of the ADCs in it")
     for quantity, theirs, mine in zip(quantities, reference, ours, strict=True):
-        yield _row(f"neurosim-22nm {NEUROSIM_NETWORK}", NEUROSIM, quantity, theirs, mine)
+        yield make_row(f"neurosim-22nm {NEUROSIM_NETWORK}", NEUROSIM, quantity, theirs, mine)
 
 
 _COMPONENTS = {
@@ -194,17 +195,3 @@ def _isaac_ima(quantity: str) -> float:
         "output_register": 1,
     }
     return math.fsum(count * of(name) for name, count in counts.items())
-
-
-def _row(
-    name: str, source: str, quantity: str, reference: float, ours: float, *, calibrated: bool = False
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "source": source,
-        "quantity": quantity,
-        "reference": reference,
-        "ours": ours,
-        "error_pct": 100.0 * (ours - reference) / reference,
-        "calibrated": calibrated,
-    }

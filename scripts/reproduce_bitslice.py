@@ -17,10 +17,11 @@ from picojoule.bitslice_chip import HARDWARE, chip_price
 from picojoule.bitslice_document import markdown
 from picojoule.bitslice_figure import plot_study
 from picojoule.bitslice_measure import measure_points, measured_of
-from picojoule.bitslice_networks import NETWORKS, default_data
+from picojoule.bitslice_networks import NETWORKS
 from picojoule.bitslice_points import METHODS, TUNING_SEED, final_points, trial_points
 from picojoule.bitslice_study import StudySettings, choices, point_file, results_of, run_study, trials_of
 from picojoule.bitslice_tables import method_rows, result_rows
+from picojoule.debian_fashion import default_data
 from picojoule.sim.errors import PicojouleError
 from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic

@@ -11,12 +11,13 @@ import json
 import sys
 from pathlib import Path
 
+from picojoule.debian_fashion import default_data
 from picojoule.hamming_document import markdown, with_tables
 from picojoule.hamming_energy import price_points, priced_of
 from picojoule.hamming_figure import plot_study
 from picojoule.hamming_measure import HARDWARE, measure_points, measured_of
 from picojoule.hamming_points import ARMS, TRIALS, TUNING_SEED, choose, trial_points
-from picojoule.hamming_study import StudySettings, chosen_finals, default_data, results_of, run_study
+from picojoule.hamming_study import StudySettings, chosen_finals, results_of, run_study
 from picojoule.hamming_tables import energy_rows, layer_rows, rows_of
 from picojoule.sim.errors import PicojouleError
 from picojoule.sim.evaluation import versions

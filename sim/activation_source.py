@@ -1,12 +1,12 @@
 """Integer inputs of layers in the order in which they stream, for costs that depend on data.
 
 Collected on training data (never test data), sample by sample, in the formats of the hardware with exact products. A cost
-is then measured on each sample, and its spread over samples gives the interval it is stated with. Without a source such costs
+is then measured on each sample, and its spread over samples gives an interval, of which reports name the widest. Without a source such costs
 are expected values of stated statistics.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -88,61 +88,41 @@ def collect(
         InputError: if there is no sample.
 
     """
-    import torch
+    from picojoule.sim.numerics.layer_inputs import record
 
-    from picojoule.sim.numerics.executor import Executor
+    def keeper(_layer: str, _group: int, size: int) -> _Middle:
+        return _Middle(size, columns)
 
     kept: dict[str, list[Codes]] = {}
-    running: dict[str, dict[int, _Recorder]] = {}
-
-    def recording(layer: Layer) -> Arithmetic:
-        found = arithmetic(layer)
-        if found.weight is None or found.activation is None:
-            return found
-        if not (found.weight.is_integer and found.activation.is_integer):
-            return found
-        groups = running.setdefault(layer.name, {})
-
-        def program(weights: NDArray[np.int64], group: int = 0) -> _Recorder:
-            return groups.setdefault(group, _Recorder(weights, columns))
-
-        return replace(found, program=program)
-
-    executor = Executor(network, arithmetic=recording, calibration=calibration)
-    with torch.no_grad():
-        for sample in samples:
-            executor.run(sample)
-            for name, groups in running.items():
-                if groups:
-                    taken = np.stack([groups[i].take() for i in sorted(groups)])
-                    if taken.shape[2]:
-                        kept.setdefault(name, []).append(taken)
+    for found in record(network, samples, arithmetic, calibration, wanted=_multiplies_integers, keeper=keeper):
+        for name, groups in found.items():
+            taken = np.stack([group.take() for group in groups])
+            if taken.shape[2]:
+                kept.setdefault(name, []).append(taken)
     if not kept:
         raise InputError("activations need at least one sample of training data and a layer that multiplies integers")
     return ActivationSource(inputs={name: tuple(found) for name, found in kept.items()}, origin=origin)
 
 
-class _Recorder:
-    """A matrix that multiplies exactly and holds the columns it multiplied since they were last taken."""
+def _multiplies_integers(arithmetic: Arithmetic) -> bool:
+    weight, activation = arithmetic.weight, arithmetic.activation
+    return weight is not None and activation is not None and weight.is_integer and activation.is_integer
 
-    exact = False  # otherwise the executor would go without it
 
-    def __init__(self, weights: NDArray[np.int64], columns: int) -> None:
-        self._weights, self._columns = weights.astype(np.float64), columns
+class _Middle:
+    """Keeps a run of neighbors from the middle of the first columns it sees, until they are taken."""
+
+    def __init__(self, size: int, columns: int) -> None:
+        self._size, self._columns = size, columns
         self._parts: list[Codes] = []
 
-    def matmul(self, inputs: NDArray[Any], *, signed: bool | None = None) -> NDArray[np.float64]:
-        """Return the exact product [out, n] of inputs [in, n]."""
+    def keep(self, inputs: NDArray[Any]) -> None:
         room = self._columns - sum(part.shape[1] for part in self._parts)
         if room > 0:
             start = max(0, inputs.shape[1] - room) // 2
             self._parts.append(np.rint(inputs[:, start : start + room]).astype(np.int32))
-        product: NDArray[np.float64] = self._weights @ np.asarray(inputs, dtype=np.float64)
-        return product
 
     def take(self) -> Codes:
         """Return the columns held [in, n], and forget them."""
         parts, self._parts = self._parts, []
-        if not parts:
-            return np.zeros((self._weights.shape[1], 0), dtype=np.int32)
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1) if parts else np.zeros((self._size, 0), dtype=np.int32)

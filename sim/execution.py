@@ -7,11 +7,15 @@ share. They belong to inputs, not to the network, so they travel beside it: by l
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.sim.errors import InputError
+
+if TYPE_CHECKING:
+    from picojoule.sim.activation_source import ActivationSource
 
 Mask = NDArray[np.bool_]
 
@@ -79,10 +83,14 @@ class BlockActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionPatterns:
-    """Patterns by layer name; layers without one run whole."""
+    """Patterns by layer name; layers without one run whole. `evaluate(..., activations=...)` takes it on systolic arrays.
+
+    `activations`: integer inputs beside them, for costs that follow these too (toggles, gating by zero activations).
+    """
 
     skip_maps: Mapping[str, SkipMap] = field(default_factory=dict)
     blocks: Mapping[str, BlockActivity] = field(default_factory=dict)
+    activations: "ActivationSource | None" = None
 
 
 def blocks_of(mask: Mask, block: tuple[int, int]) -> BlockActivity:

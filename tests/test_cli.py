@@ -805,7 +805,7 @@ def test_compress_writes_what_evaluate_reads(
     words = ("compress", "mlp-784-100-10", *EDGE, "--data", "digits", "--out", "made", "--method")
     assert (
         refused(*words, "lsk")
-        == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'hamming', 'lsq', 'slimming')"
+        == "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'hamming', 'lsq', 'reorder', 'slimming')"
     )
     assert refused(*words, "lsq", "--option", "bits") == "--option takes key=value, got 'bits'"
     options = ("--option", "weight_bits=4", "--option", "first_last_bits=4", "--epochs", "1", "--pretrain", "1")

@@ -86,15 +86,36 @@ def test_the_regression_product_with_its_stalls():
 
 def test_timeloop_rows_differ_only_by_the_same_move_rule():
     rows = list(validation_systolic.timeloop())
-    differing = [row for row in rows if DIFFER.search(row["name"])[1] != "0"]
-    assert len(rows) == 12
-    assert {(row["name"].split(":")[0], row["source"]) for row in differing} == {
-        ("DRAM Inputs", validation_systolic.TIMELOOP_OWN),
-        ("SRAM Inputs", validation_systolic.TIMELOOP_OWN),
-    }
-    assert all(row["error_pct"] == 0 for row in rows if row not in differing)
-    counts = [int(DIFFER.search(row["name"])[2]) for row in rows if row["source"] == validation_systolic.TIMELOOP]
-    assert sum(counts) == 3 * 358
+    theirs = [row for row in rows if row["source"] == validation_systolic.TIMELOOP]
+    own = [row for row in rows if row["source"] == validation_systolic.STEP_COUNTER]
+    assert (len(theirs), len(own), len(rows)) == (9, 4, 13)
+    differing = {row["name"].split(":")[0]: row for row in rows if DIFFER.search(row["name"])[1] != "0"}
+    assert differing.keys() == {"DRAM Inputs", "SRAM Inputs"}
+    assert all(row["source"] == validation_systolic.TIMELOOP for row in differing.values())
+    assert all(row["error_pct"] == 0 for row in rows if row not in differing.values())
+
+
+def test_rows_of_timeloop_hold_the_tools_own_figures_only():
+    valid = [row for row in read(REFERENCE / "timeloop" / "access_counts.csv") if row["tool_valid"] == "1"]
+    rows = list(validation_systolic.timeloop())
+    counts = dict.fromkeys((validation_systolic.TIMELOOP, validation_systolic.STEP_COUNTER), 0)
+    for row in rows[:-1]:
+        counts[row["source"]] += int(DIFFER.search(row["name"])[2])
+    assert list(counts.values()) == [3 * 343, 3 * 358] and len(valid) == 343
+    total = sum(row["reference"] for row in rows if row["source"] == validation_systolic.TIMELOOP)
+    assert total == sum(int(row[key]) for row in valid for key in ("reads", "fills", "updates"))
+
+
+def test_the_overall_utilization_is_not_computed_from_the_tools_own_stalls(monkeypatch):
+    asked = []
+    real = timing.scalesim_utilizations
+    monkeypatch.setattr(timing, "scalesim_utilizations", lambda *a, **k: asked.append(k) or real(*a, **k))
+    stalled = [row for row in validation_systolic.scalesim() if row["name"].startswith("product")]
+    assert asked == [{}] * 5
+    assert [row["quantity"] for row in stalled] == ["cycles without stalls", "SRAM words", "utilizations, mean %"]
+    golden = read(REFERENCE / "scalesim" / "regression_gemm.csv")
+    means = [float(row[key]) for row in golden for key in ("mapping_eff_pct", "compute_util_pct")]
+    assert stalled[-1]["reference"] == pytest.approx(sum(means) / len(means))
 
 
 def test_twin_and_verilog_agree_to_the_unit():
@@ -128,3 +149,30 @@ def test_stand_ins_hold_the_published_weights_and_reuse(application):
     assert found == pytest.approx(weights, rel=0.05)
     macs = application.batch * sum(map(network_macs, networks))
     assert macs / found == pytest.approx(reuse, rel=0.01)
+
+
+def test_weight_bound_stand_ins_land_where_they_should():
+    found = {application.name: validation_tpu.tops(application) for application in validation_tpu.APPLICATIONS}
+    bounds = {"MLP0": (12.3, 13.6), "MLP1": (9.7, 11.4), "LSTM0": (3.7, 4.4), "LSTM1": (0.0, 4.2)}
+    for application in validation_tpu.APPLICATIONS:
+        low, high = bounds.get(application.name, (0.0, 92.0))
+        assert low <= found[application.name] <= high
+        assert application.verdict(found[application.name]) == (
+            "inside" if application.name in bounds else "shown only"
+        )
+        if application.name in bounds:
+            assert application.verdict(high + 0.01) == "outside"
+    rows = [row for row in validation_tpu.rows() if "rule" in row["quantity"]]
+    assert [row["ours"] <= row["reference"] for row in rows] == [True] * 4
+
+
+def test_the_preset_landed_outside_before_it_kept_activations_and_read_whole_tiles():
+    """The first result is kept: each application fails its rule with the keys of then."""
+    for application in validation_tpu.APPLICATIONS[:4]:
+        assert application.verdict(validation_tpu.tops(application, validation_tpu.FIRST_RUN)) == "outside"
+
+
+def test_rooflines_are_those_of_34_gigabytes_a_second():
+    for application in validation_tpu.APPLICATIONS:
+        reuse = {"LSTM1": 96, "LSTM0": 64}.get(application.name, PUBLISHED[application.name][1])
+        assert application.roofline_tops == pytest.approx(min(92.0, 2 * reuse * 34e9 / 1e12), abs=0.06)

@@ -76,7 +76,9 @@ def moving_flips(first: Array, last: Array, inside: Array, folds: Array, across:
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def load_flips(words: Array, folds: Array, flips: Array) -> None:
-    """Add the flips of an operand that is shifted in from the top, in all PEs and at the ports alone, to flips [2].
+    """Add flips of an operand shifted in from the top to flips [3]: in all PEs, at the ports, and between held words.
+
+    The last: from the word that a PE multiplied by in the fold before to the one of this fold.
 
     words [G, row operands, column operands] (uint32). In a column only the words of its own group move: the word of the
     group's last row first, each as far down as its place.
@@ -96,7 +98,10 @@ def load_flips(words: Array, folds: Array, flips: Array) -> None:
                 lowest = words[group, low + height - 1, left + c]
                 for i in range(top + height):
                     flips[0] += _ones(held[column, i] ^ lowest)
-                    held[column, i] = words[group, low + max(i - top, 0), left + c]
+                    word = words[group, low + max(i - top, 0), left + c]
+                    if i >= top:
+                        flips[2] += _ones(held[column, i] ^ word)
+                    held[column, i] = word
                 flips[1] += _ones(wire[column] ^ lowest)
                 wire[column] = words[group, low, left + c]
                 for i in range(height - 1):

@@ -23,6 +23,7 @@ from picojoule.accel.systolic.pe_formats import arithmetic_of, check_pe_format, 
 from picojoule.accel.systolic.resident_load import resident_load
 from picojoule.accel.systolic.shortage import shortages
 from picojoule.accel.systolic.spec import SystolicSpec
+from picojoule.accel.systolic.spec_notes import spec_notes
 from picojoule.accel.systolic.totals import Totals, searched_totals, totals_of
 from picojoule.accel.systolic.workload import UNIT_OF_OP
 from picojoule.sim.attributes import Op
@@ -91,6 +92,9 @@ class SystolicArray:
     ) -> Report:
         """Return the cost of `batch` samples; layers run one after the other.
 
+        `activations`: an `ActivationSource` (toggles, gating by zero activations), or `ExecutionPatterns` (closed channel gates,
+        resting blocks), which may hold such a source.
+
         Raises:
             InputError: for a bad batch or sizes beyond 64 bits.
             UnsupportedError: for operators, formats or mappings that cannot run.
@@ -128,12 +132,15 @@ class SystolicArray:
         return DesignPricing(self._spec).price(network, keys, batch)
 
     def area(self, network: Network | None = None) -> Area:
-        """Return the area of MACs, registers, SRAMs and vector unit; it does not depend on the network."""
+        """Return the area of MACs, registers, SRAMs and vector unit, whatever the network.
+
+        A report adds the tables of its network's channel orders (`weight_order: segments`).
+        """
         return EnergyModel(self._design).area()
 
     def _report(self, load: Load, totals: Totals, seed: int) -> Report:
         spec, workload = self.spec, load.workload
-        notes = [*load.notes]
+        notes = [*load.notes, *spec_notes(spec)]
         if spec.compat == "scalesim":
             notes.append("compat scalesim: cycles and SRAM words as SCALE-Sim 3.0.0 counts them; the rest is ours")
         utilization = single(totals.utilization)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from picojoule.accel.systolic import capacity, pipeline, timing, traffic
+from picojoule.accel.systolic import capacity, pattern_counts, pipeline, timing, traffic
 from picojoule.accel.systolic.counts import COUNTS, SHARES, Counts, Schedules, Shares
 from picojoule.accel.systolic.design_arrays import DesignArrays
 from picojoule.accel.systolic.job_arrays import JobArrays
@@ -79,6 +79,14 @@ class ArrayPricing:
         ours = traffic.sram_counts(*design, m, n, k, groups, grid=grid)
         sums = ours if folded is grid else traffic.sram_counts(*design, m, n, jobs.folded_k, groups, grid=folded)
         accesses = port_accesses(folded, d.rows, groups, together)
+        ifmap_reads, filter_reads = ours.ifmap_reads, ours.filter_reads
+        if jobs.saves:
+            ifmap_reads = ifmap_reads // k * jobs.read_k
+            filter_reads = filter_reads // jobs.turn_weights * jobs.stored_words
+        if jobs.given_ports is not None:
+            ifmap_reads, filter_reads, sums, accesses = pattern_counts.given_words(
+                jobs, ifmap_reads, filter_reads, sums, accesses, d.cols
+            )
         products = jobs.products
         carried = carry(
             steps,
@@ -88,9 +96,15 @@ class ArrayPricing:
             jobs.turn_weights,
             self._moved(jobs, grid, folded, together),
         )
-        moved = self._compressed(jobs, carried.traffic) if jobs.saves else carried.traffic
+        moved = (
+            pattern_counts.left(jobs, carried.traffic, self.spec.accumulator_bits) if jobs.saves else carried.traffic
+        )
         if jobs.kept is not None:
             moved = self._resident(jobs, moved)
+        bits: tuple[IntArray | FloatArray, ...] = (jobs.weight_bits, jobs.activation_bits, jobs.result_bits)
+        if jobs.exponents is not None:
+            moved = self._with_exponents(jobs.exponents, moved)
+            bits = tuple(b + e for b, e in zip(bits, jobs.exponents, strict=True))
         compute, stretch = self._compute(jobs, timed_grid, together, between)
         stalls = pipeline.stall_cycles(
             moved,
@@ -99,9 +113,9 @@ class ArrayPricing:
             groups,
             bus=self._bus,
             words=pipeline.Words(
-                ifmap_bits=jobs.activation_bits,
-                filter_bits=jobs.weight_bits,
-                ofmap_bits=jobs.result_bits,
+                ifmap_bits=bits[1],
+                filter_bits=bits[0],
+                ofmap_bits=bits[2],
                 accumulator_bits=self.spec.accumulator_bits,
                 other_read_bytes=jobs.other_bytes,
             ),
@@ -121,11 +135,9 @@ class ArrayPricing:
             stalls=stalls,
             dependence=between,
             useful=timing.useful_slots(*timed, groups) - jobs.idle_slots * jobs.serial,
-            ifmap_reads=ours.ifmap_reads // k * jobs.read_k if jobs.saves else ours.ifmap_reads,
+            ifmap_reads=ifmap_reads,
             ifmap_writes=carried.ifmap_writes,
-            filter_reads=ours.filter_reads // jobs.turn_weights * jobs.stored_words
-            if jobs.saves
-            else ours.filter_reads,
+            filter_reads=filter_reads,
             ofmap_writes=ofmap_writes + carried.psum_writes + (jobs.outputs - jobs.array_outputs),
             psum_writes=psum_writes + carried.psum_writes,
             psum_reads=psum_reads + jobs.landing + carried.psum_reads,
@@ -185,7 +197,8 @@ class ArrayPricing:
         compute = timing.fold_cycles(*design, *timed, jobs.groups // turns, *overlaps, together=together, grid=grid)
         if not jobs.steps.present and not jobs.saves:
             return compute, 1.0
-        compute = np.where(jobs.given_cycles > 0, jobs.given_cycles, turns * compute)
+        compute = turns * compute + pattern_counts.longer_loads(jobs, grid, d)
+        compute = np.where(jobs.given_cycles > 0, jobs.given_cycles, compute)
         return compute, (compute + between) / timing.fold_cycles(*design, *timed, jobs.groups, *overlaps, grid=grid)
 
     def _moved(
@@ -236,15 +249,14 @@ class ArrayPricing:
             return 1
         return timing.packed_groups(grid, self.designs.rows, self.designs.cols, jobs.sharing_groups)
 
-    def _compressed(self, jobs: JobArrays, moved: traffic.DramTraffic) -> traffic.DramTraffic:
-        """Return the traffic with weights as they are stored; whether they stay on chip follows from the dense ones."""
-        times = moved.filter_reads // jobs.turn_weights
-        dense_bytes = (moved.filter_reads * jobs.weight_bits + 7) // 8
-        return replace(
-            moved,
-            filter_reads=times * jobs.stored_words,
-            read_bytes=moved.read_bytes - dense_bytes + times * jobs.stored_bytes,
-        )
+    def _with_exponents(
+        self, exponents: tuple[FloatArray, FloatArray, FloatArray], moved: traffic.DramTraffic
+    ) -> traffic.DramTraffic:
+        """Return the traffic with the exponents of block floats, which travel with their mantissas."""
+        w, a, y = exponents
+        read = np.ceil((moved.ifmap_reads * a + moved.filter_reads * w) / 8).astype(np.int64)
+        written = np.ceil(moved.ofmap_writes * y / 8).astype(np.int64)
+        return replace(moved, read_bytes=moved.read_bytes + read, write_bytes=moved.write_bytes + written)
 
     def _resident(self, jobs: JobArrays, moved: traffic.DramTraffic) -> traffic.DramTraffic:
         """Return the traffic without what stays on chip."""

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from picojoule.accel.systolic.bit_planes import PLANE_LANES, plane_mac_energy_pj
 from picojoule.accel.systolic.counts import Counts
 from picojoule.accel.systolic.energy import Charge, EnergyModel
 from picojoule.accel.systolic.job_arrays import JobArrays, narrowing
@@ -51,11 +50,12 @@ class Events:
     swapped_sums_written: npt.ArrayLike
     swapped_sums_read: npt.ArrayLike
     dram_bytes: npt.ArrayLike
+    layers: npt.ArrayLike
 
     @classmethod
     def of(cls, jobs: JobArrays, counts: Counts, widths: Job, sum_bits: int, reduce: Reduce) -> "Events":
         """Return what one layer does, or some of them together; what leaves an SRAM for DRAM is read from it."""
-        w, a, y, c = widths.weight.bits, widths.activation.bits, widths.result_bits, counts
+        (w, a, y), c = widths.word_bits, counts
         return cls(
             macs=reduce(jobs.macs),
             pe_steps=reduce(jobs.pe_steps),
@@ -71,18 +71,24 @@ class Events:
             swapped_sums_written=reduce(c.psum_writes - c.edge_psum_writes + c.dram_psum_reads),
             swapped_sums_read=reduce(c.psum_reads - c.edge_psum_reads + c.dram_psum_writes),
             dram_bytes=reduce(c.moved_bytes),
+            layers=1.0 if widths.rates is None else reduce(np.ones((len(jobs.jobs), 1))),
         )
 
 
 def array_bill(model: EnergyModel, widths: Job, events: Events) -> list[Charge]:
     """Return the bill of events of layers that are as wide as `widths`, but for a recurrent layer's cells."""
-    w, a, y, sum_bits = widths.weight.bits, widths.activation.bits, widths.result_bits, model.spec.accumulator_bits
+    (w, a, y), sum_bits, rates = widths.word_bits, model.spec.accumulator_bits, widths.rates
     parallel, serial = narrowing(model.spec, widths)
     steps: FloatArray = np.asarray(events.pe_steps, dtype=np.float64) * (serial / parallel)
     e = events
     return [
         *_mac(model, widths, events.macs),
-        *model.registers(steps, e.shifts, e.tiles),
+        *(
+            model.registers(steps, e.shifts, e.tiles)
+            if rates is None
+            else model.toggled_registers(steps, e.shifts, e.tiles, rates)
+        ),
+        *(model.order_table(rates.table, e.layers) if rates is not None and rates.table is not None else ()),
         *model.sram("ifmap", "read", e.ifmap.words, a, e.ifmap.accesses),
         *model.sram("ifmap", "write", e.swapped_ifmap, a),
         *model.sram("filter", "read", e.filter.words, w, e.filter.accesses),
@@ -98,13 +104,12 @@ def array_bill(model: EnergyModel, widths: Job, events: Events) -> list[Charge]:
 
 
 def _mac(model: EnergyModel, widths: Job, macs: npt.ArrayLike) -> list[Charge]:
-    """Return the arithmetic of MACs: bit planes by their steps, known flips by the law of `toggle_law`."""
-    spec, w, a = model.spec, widths.weight.bits, widths.activation.bits
-    if spec.precision == "bit_plane":
-        prices = plane_mac_energy_pj(w, a, PLANE_LANES, spec.accumulator_bits, spec.node_nm)
-        return [Charge("mac", key, macs, pj) for key, pj in prices.items()]
-    charges = model.mac(macs, w, a)
+    """Return the arithmetic of MACs: on average, or known flips by the law of `toggle_law`."""
+    charges = model.mac(macs, widths.weight.bits, widths.activation.bits)
     if widths.rates is None:
         return charges
     prices = {charge.constant: float(np.asarray(charge.pj_per_event)) for charge in charges}
-    return [Charge("mac", key, macs, pj) for key, pj in toggled_price(prices, *widths.rates).items()]
+    return [
+        Charge("mac", key, macs, pj)
+        for key, pj in toggled_price(prices, widths.rates.weight, widths.rates.activation).items()
+    ]

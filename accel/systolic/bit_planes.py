@@ -99,10 +99,15 @@ class PlaneProduct:
         Calibration gives inputs that are never negative an unsigned format of as many bits.
 
         Raises:
-            InputError: for codes outside their formats, or sums beyond 2^53.
+            InputError: for codes that their formats do not have, inputs that are not whole, or sums beyond 2^53.
 
         """
-        x = np.rint(np.asarray(inputs, dtype=np.float64)).astype(np.int64)
+        given = np.asarray(inputs)
+        if not (np.isfinite(given) & (given == np.rint(given))).all():
+            raise InputError(
+                f"{self.name}: bit planes multiply whole numbers, and some of the inputs are not; quantize them first"
+            )
+        x = given.astype(np.int64)
         planes = (
             self.input_planes
             if signed is None or self.input_planes.offset
@@ -141,6 +146,10 @@ class PlaneProduct:
                 raise InputError(
                     f"{self.name}: {what} of {planes.bits} {'signed' if planes.signed else 'unsigned'} bits lie between {low} "
                     f"and {high}, got {codes.min()} to {codes.max()}"
+                )
+            if not np.array_equal(planes.stored(codes) * planes.scale + planes.offset, codes):
+                raise InputError(
+                    f"{self.name}: {what} of one bit that stands for {low} or {high} hold another code; use a wider format"
                 )
         largest = max(abs(v) for v in self.weight_planes.range) * max(abs(v) for v in x_planes.range)
         if largest * self.weights.shape[1] >= 1 << _EXACT_BITS:
@@ -192,6 +201,13 @@ def plane_step_energy_pj(lanes: int, accumulator_bits: int, node_nm: float) -> d
         tech.product_key(multiply.name, suffix): lanes / 64 * multiply.value * scale,
         tech.product_key(add.name, suffix): accumulator_bits / 32 * add.value * scale,
     }
+
+
+def plane_area_um2(lanes: int, accumulator_bits: int, node_nm: float) -> float:
+    """Return the area in um2 of what `plane_step_energy_pj` prices, split the same way (Horowitz's areas at 45 nm)."""
+    multiply, add = tech.constant("mac.int8.multiply.area.45nm"), tech.constant("mac.int32.add.area.45nm")
+    area = lanes / 64 * multiply.value + accumulator_bits / 32 * add.value
+    return area * float(tech.logic_area_scale(45, node_nm))
 
 
 def plane_mac_energy_pj(

@@ -2,8 +2,9 @@
 
 Ren et al., SBNet, CVPR 2018: active blocks of the result are gathered with the halo their windows reach into, convolved as a
 batch of tiles, and scattered; other blocks keep what they hold. A tile's rows are single runs of memory (channels innermost),
-in whole bursts. The array's address generators gather and scatter on the way to and from DRAM, so nothing is copied twice (on a
-GPU, where SBNet was measured, both are kernels of their own).
+in whole bursts. `BlockWork.cycles` is the layer's own pipeline of tiles, without weights; `pattern_work` prices a whole layer,
+weights and DRAM stalls of its folds among it. The array's address generators gather and scatter on the way to and from DRAM, so
+nothing is copied twice (on a GPU, where SBNet was measured, both are kernels of their own).
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class BlockWork:
     """A convolution on its active blocks for one batch (mean over the batches of the mask), and the dense one beside it.
 
     `gather_bytes` of tiles with halo, `scatter_bytes` of results, in whole bursts; `halo_share` is what of the gathered bytes is
-    read again for overlapping windows. Transfers of tiles run beside the array but for the first tile in and the last one out.
+    read again for overlapping windows. `cycles`: from the first byte gathered to the last one scattered, two tiles in buffers, on
+    a bus that takes turns (load a tile, store the one before the last): the longer of the bus with its waits for the first and
+    the last tile, and of the array with the first tile in and the last one out.
     """
 
     gemm_m: float
@@ -35,14 +38,9 @@ class BlockWork:
     dense_bytes: int
     halo_share: float
     transfer_cycles: float
-    exposed_cycles: float
+    cycles: float
     share: float
     basis: str
-
-    @property
-    def cycles(self) -> float:
-        """Cycles from the first byte gathered to the last one scattered."""
-        return max(self.compute_cycles, self.transfer_cycles) + self.exposed_cycles
 
 
 def block_work(
@@ -101,21 +99,31 @@ def block_work(
             else 0
         )
 
+    computed = [compute(int(t) * area) for t in tiles]
+    moves = (into / bytes_per_cycle, out / bytes_per_cycle)
     moved = float(tiles.mean()) * (into + out)
     dense_bytes = (layer.operands[0].type.elements(batch) * activation_bits + dense.m * filters * result_bits) // 8
     return BlockWork(
         gemm_m=float(tiles.mean()) * area,
-        compute_cycles=float(np.mean([compute(int(t) * area) for t in tiles])),
+        compute_cycles=float(np.mean(computed)),
         dense_cycles=compute(dense.m),
         gather_bytes=float(tiles.mean()) * into,
         scatter_bytes=float(tiles.mean()) * out,
         dense_bytes=dense_bytes,
         halo_share=max(0.0, 1 - block[0] * a.stride[0] * block[1] * a.stride[1] / (tall * wide)),
         transfer_cycles=moved / bytes_per_cycle,
-        exposed_cycles=float((tiles > 0).mean()) * (into + out) / bytes_per_cycle,
+        cycles=float(np.mean([_run(int(t), c, *moves) for t, c in zip(tiles, computed, strict=True)])),
         share=activity.share,
         basis=activity.basis,
     )
+
+
+def _run(tiles: int, computed: int, into: float, out: float) -> float:
+    """Return the cycles of a run of tiles that takes `computed` cycles on the array, each `into` and `out` on the bus."""
+    if tiles < 2:
+        return into + computed + out if tiles else 0.0
+    one = computed / tiles
+    return max(tiles * (into + out) + max(0.0, one - into) + max(0.0, one - out), into + computed + out)
 
 
 def _bursts(bits: int, burst_bytes: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from picojoule.accel.systolic.timing import FloatArray, IntArray
+from picojoule.accel.systolic.timing import FloatArray, IntArray, Utilization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +54,9 @@ COUNTS = tuple(f.name for f in fields(Counts) if f.name != "short")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Shares of MAC slots of the layers of one schedule, [layers, designs]."""
+class Shares(Utilization):
+    """Shares of MAC slots of the layers of one schedule, [layers, designs]; those of the array and what dependence loses."""
 
-    mapping_efficiency: FloatArray
-    compute_utilization: FloatArray
-    utilization: FloatArray
-    lost_padding: FloatArray
-    lost_groups: FloatArray
-    lost_fill_drain: FloatArray
-    lost_bandwidth: FloatArray
     lost_dependence: FloatArray
 
 

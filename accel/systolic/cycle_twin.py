@@ -180,6 +180,10 @@ def run_groups(
         raise InputError(
             "every group must be a pair a [M, K], b [K, N] of non-empty integer matrices, and there must be one"
         )
+    kinds = {words.dtype for pair in pairs for words in pair}
+    if not all(np.can_cast(kind, np.int64) for kind in kinds):
+        names = ", ".join(sorted(map(str, kinds)))
+        raise InputError(f"operands must be integers of a type that int64 holds, got {names}; quantize them first")
     if len({(a.shape, b.shape) for a, b in pairs}) > 1:
         raise InputError("all groups of a layer must have the same shapes")
     a_gmk = np.ascontiguousarray([a for a, _ in pairs], np.int64)

@@ -1,23 +1,25 @@
 """What a network's weights and activations change in its array jobs: zeros that are left out, and bits that flip.
 
-Both are read anew whenever a network is priced, because weights of a traced module are its own and may have been trained on.
-Zeros: `sparse_work`. Flips (`datapath_energy: toggles`): `toggles`; weights are counted exactly, activations from recorded
-samples (`sim.activation_source`), or as independent random words where there are none. Products of two activations, and recurrent
+Beside these, parts of a layer that do not run for given inputs: closed channel gates and resting blocks (`pattern_work`).
+All are read anew whenever a network is priced, because weights of a traced module are its own and may have been trained on.
+Zeros: `sparse_work`; with `zero_gating` PEs also rest on zero activations where samples of them were recorded. Flips
+(`datapath_energy: toggles`): `flip_work`; weights are counted exactly, activations from recorded samples
+(`sim.activation_source`), or as independent random words where there are none. Products of two activations, and recurrent
 layers, are random words too.
 """
 
 from collections import Counter
 from dataclasses import replace
 
-from picojoule.accel.systolic.ordering import order_of
-from picojoule.accel.systolic.recurrence import turn_sizes
+import numpy as np
+
+from picojoule.accel.systolic.flip_work import flip_notes, flip_work, with_tables
+from picojoule.accel.systolic.pattern_work import check_patterns, with_pattern
 from picojoule.accel.systolic.sparse_work import is_concerned, sparse_work
 from picojoule.accel.systolic.spec import SystolicSpec
-from picojoule.accel.systolic.toggles import expected_flips, layer_flips
 from picojoule.accel.systolic.workload import Job, Workload
 from picojoule.sim.activation_source import ActivationSource
-from picojoule.sim.errors import UnsupportedError
-from picojoule.sim.integer_weights import integer_weights
+from picojoule.sim.execution import ExecutionPatterns
 from picojoule.sim.ir import Network
 
 
@@ -31,9 +33,10 @@ def reads_sizes(spec: SystolicSpec) -> bool:
     return spec.zero_skipping != "none" or spec.datapath_energy == "toggles"
 
 
-def reads_data(network: Network, spec: SystolicSpec) -> bool:
-    """Whether prices of a network depend on its weights' values."""
-    return reads_sizes(spec) or any(is_concerned(layer, spec) for layer in network.layers)
+def reads_data(network: Network, spec: SystolicSpec, activations: object | None = None) -> bool:
+    """Whether prices of a network depend on its weights' values, or on which parts of its layers run."""
+    patterns = isinstance(activations, ExecutionPatterns)
+    return patterns or reads_sizes(spec) or any(is_concerned(layer, spec) for layer in network.layers)
 
 
 def with_data(
@@ -42,69 +45,52 @@ def with_data(
     """Return a workload of a network (with values) as its data let it run on the array of `spec`, and what there is to say.
 
     Raises:
-        InputError: for weights that are not as declared.
-        UnsupportedError: for flips of weights that the network does not have.
+        InputError: for weights that are not as declared, or patterns of layers that the network does not have.
+        UnsupportedError: for flips of weights that the network does not have, or patterns that are not priced.
 
     """
-    source = activations if isinstance(activations, ActivationSource) else None
+    patterns = activations if isinstance(activations, ExecutionPatterns) else ExecutionPatterns()
+    source = activations if isinstance(activations, ActivationSource) else patterns.activations
+    check_patterns(workload, spec, patterns)
+    random_weights = network.weights == "random"
+
+    def left(job: Job, batch: int) -> Job:
+        made = with_pattern(job, spec, batch, patterns)
+        return _with_zeros(job, spec, batch, random_weights, source) if made is None else made
+
     notes: Counter[str] = Counter()
     first: dict[str, str] = {}
     jobs = []
     for job in workload.jobs:
-        made = _with_zeros(job, spec, workload.batch, network.weights == "random")
-        if spec.datapath_energy == "toggles":
-            made = _with_flips(made, spec, source)
+        made = left(job, workload.batch)
         for note in made.work.notes if made.work else ():
             notes[note] += 1
             first.setdefault(note, job.layer.name)
         jobs.append(made)
+    flips_said: tuple[str, ...] = ()
+    if spec.datapath_energy == "toggles":
+        works = [flip_work(job, spec, source) for job in jobs]
+        flips_said = flip_notes([job.layer.name for job in jobs], works, spec, source, random_weights)
+        jobs = [
+            replace(job, rates=rates, basis=job.basis if job.work else work.basis)
+            for job, work, rates in zip(jobs, works, with_tables(works), strict=True)
+        ]
     single = tuple(
-        replace(
-            _with_zeros(one, spec, 1, network.weights == "random"),
-            rates=job.rates,
-            basis=job.basis,
-        )
-        for one, job in zip(workload.single, jobs, strict=False)
+        replace(left(one, 1), rates=job.rates, basis=job.basis) for one, job in zip(workload.single, jobs, strict=False)
     )
     said = tuple(
         f"layer '{first[note]}'{f' and {count - 1} more' if count > 1 else ''}: {note}" for note, count in notes.items()
     )
-    return replace(workload, jobs=tuple(jobs), single=single), said
+    return replace(workload, jobs=tuple(jobs), single=single), (*said, *flips_said)
 
 
-def _with_zeros(job: Job, spec: SystolicSpec, batch: int, random_weights: bool) -> Job:
+def _with_zeros(job: Job, spec: SystolicSpec, batch: int, random_weights: bool, source: ActivationSource | None) -> Job:
     """Return a job as its zero weights let it run."""
     if not is_concerned(job.layer, spec):
         return job
+    samples = source.of_layer(job.layer.name) if source is not None and spec.zero_gating else ()
     work = sparse_work(
-        job.layer, job.gemm, job.weight, spec, spec.rows, spec.cols, spec.dataflow, batch, random_weights=random_weights
-    )
+        job.layer, job.gemm, job.weight, spec, spec.rows, spec.cols, spec.dataflow, batch, random_weights=random_weights,
+        inputs=np.concatenate(samples, axis=2) if samples else None,
+    )  # fmt: skip
     return job if work is None else replace(job, work=work, basis=work.basis)
-
-
-def _with_flips(job: Job, spec: SystolicSpec, source: ActivationSource | None) -> Job:
-    """Return a job with the flips per bit at its multipliers."""
-    if not (job.weight.is_integer and job.activation.is_integer):
-        raise UnsupportedError(
-            f"layer '{job.layer.name}': datapath_energy=toggles counts bits of integers, got {job.weight} x {job.activation}; "
-            "use datapath_energy: average"
-        )
-    turns = turn_sizes(job.layer, job.gemm)
-    w, a = job.weight.bits, job.activation.bits
-    beside = spec.groups == "side_by_side" and job.recurrence is None
-    samples = source.of_layer(job.layer.name) if source is not None else ()
-    if job.layer.parameters and job.recurrence is None:
-        needed = {"needed_by": "datapath_energy=toggles", "remedy": "use datapath_energy: average"}
-        weights = integer_weights(job.layer, job.weight, **needed)
-        order = order_of(weights, spec.dataflow, spec.rows, spec.weight_order, bits=w, code=spec.number_code)
-        flips, _ = layer_flips(
-            weights, samples, spec.dataflow, spec.rows, spec.cols, m=turns.m, weight_bits=w, activation_bits=a,
-            code=spec.number_code, order=order, side_by_side=beside,
-        )  # fmt: skip
-    else:
-        flips = expected_flips(
-            spec.dataflow, spec.rows, spec.cols, m=turns.m, n=turns.n, k=turns.k, groups=turns.groups,
-            weight_bits=w, activation_bits=a, side_by_side=beside,
-        )  # fmt: skip
-    rates = flips.weight_mac / (flips.macs * w), flips.activation_mac / (flips.macs * a)
-    return replace(job, rates=rates, basis=flips.basis if job.work is None else job.basis)

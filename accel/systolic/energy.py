@@ -4,8 +4,11 @@ Sources: Horowitz ISSCC 2014 (arithmetic, 45 nm), Aladdin (registers), CACTI 7 f
 `sim.technology`; what PEs multiply is in `pe_formats`. Clock trees and wires between PEs are in no table and left out.
 
 An SRAM's port is as wide as the array edge it feeds (of the accumulator's width at the ofmap's). An access costs a part for
-waking each lane of 256 bits, whole or not, and a part for each bit moved (`SramPort`): a port that is used half costs more than
-half. What DRAM brings and takes moves in whole ports.
+waking lanes of 256 bits (at least one; beyond it, part of a lane costs its part) and a part for each bit moved (`SramPort`): a
+narrow port that is used half costs more than half. What DRAM brings and takes moves in whole ports.
+
+Own orders of output channels per row fold (`weight_order: segments`) need a table of accumulator addresses; those of all layers
+stay on chip, in an SRAM of their own that is read `TABLE_PORT_BITS` at a time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +20,16 @@ import numpy.typing as npt
 
 from picojoule.accel.systolic import pe_formats
 from picojoule.accel.systolic.design_arrays import DesignArrays
+from picojoule.accel.systolic.flips import FlipRates, OrderTable
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.accel.systolic.timing import Dataflow, FloatArray
 from picojoule.sim import technology as tech
 from picojoule.sim.cost import Area, AreaItem, Energy
+from picojoule.sim.technology.toggle_law import toggled_register_price
+
+
+TABLE_PORT_BITS = 64
+"""Bits that one read of the address table brings (our choice): eight addresses of one byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,34 @@ class EnergyModel:
             )
         return bill
 
+    def toggled_registers(
+        self, pe_cycles: npt.ArrayLike, shifts: npt.ArrayLike, tiles: npt.ArrayLike, rates: FlipRates
+    ) -> list[Charge]:
+        """Return what `registers` prices, from the bits that flip; sums, results and shadow copies as random data."""
+        w, a, y = self._widths.weight, self._widths.activation, self._widths.accumulator
+        key, bit_pj = tech.register_key(self.spec.node_nm), self._register_bit_pj
+        cycles, moved = (np.asarray(count, dtype=np.float64) for count in (pe_cycles, shifts))
+        copied = np.where(self._overlapped, np.asarray(tiles, dtype=np.float64), 0.0)
+        drains = self._by_dataflow(y, 0.0, 0.0)
+        counted = (
+            (cycles * self._by_dataflow(w, 0.0, w), rates.weight_register),
+            (cycles * self._by_dataflow(a, a, 0.0), rates.activation_register),
+            (moved * self._by_dataflow(0.0, w, a), rates.load),
+        )
+        random = cycles * y + moved * drains + copied * self._shifted_bits
+        bill = [Charge("register", key, random, bit_pj)]
+        for bits, rate in counted:
+            prices = toggled_register_price(key, bit_pj, rate)
+            bill += [Charge("register", part, bits, pj) for part, pj in prices.items()]
+        return bill
+
+    def order_table(self, table: OrderTable, times: npt.ArrayLike) -> list[Charge]:
+        """Return the reads of a layer's address table, `times` over."""
+        node, cell = self.spec.node_nm, self.spec.sram_cell
+        pj = tech.sram_energy_pj(table.kib, TABLE_PORT_BITS, node, cell, kind="read")
+        key = tech.sram_key(node, cell, "read")
+        return [Charge("sram.order", key, table.reads * np.asarray(times, dtype=np.float64), pj)]
+
     def _by_dataflow(self, os: float, ws: float, is_: float) -> FloatArray:
         return np.asarray(np.array([os, ws, is_])[self.designs.dataflow])
 
@@ -170,7 +207,7 @@ class EnergyModel:
         return {buffer: np.minimum(tech.SRAM_LANE_BITS, bits) for buffer, bits in self._port_bits.items()}
 
     def _port_prices(self, buffer: str, kind: str) -> tech.SramPort:
-        """Return the prices of a buffer's port; a port beyond the widest tabulated one is as many more lanes of it."""
+        """Return the prices of a buffer's port; one beyond the widest tabulated is several SRAMs, each its part of the words."""
         if kind not in self._prices:
             capacities = dict(self.designs.buffers)
             shared = next(iter(capacities.values()))
@@ -179,7 +216,7 @@ class EnergyModel:
             widths, kibs = np.empty((2, len(sizes), *shape))
             for i, (bits, size) in enumerate(zip(self._port_bits.values(), sizes, strict=True)):
                 np.minimum(tech.SRAM_WIDEST_BITS, bits, out=widths[i])
-                kibs[i] = size
+                kibs[i] = size * (widths[i] / bits)
             made = tech.sram_port(kibs, widths, self.spec.node_nm, self.spec.sram_cell, kind=kind)
             self._prices[kind] = {
                 name: tech.SramPort(lane_pj=made.lane_pj[i], bit_pj=made.bit_pj[i])
@@ -196,13 +233,17 @@ class EnergyModel:
         key = tech.dram_key(self.spec.dram_type)
         return [Charge("dram", key, 8.0 * np.asarray(total_bytes), tech.constant(key).value)]
 
-    def areas(self) -> list[AreaCharge]:
-        """Return the area of MACs, registers, the SRAMs and the vector unit.
+    def areas(self, table_kib: float = 0.0) -> list[AreaCharge]:
+        """Return the area of MACs, registers, the SRAMs, the vector unit and a table of channel orders of `table_kib`.
 
         A PE has one register for each operand (the stationary one's is the chain it is loaded through) and one for its sum; a
         shadow of what is loaded or drained where that overlaps.
         """
-        return list(self._areas)
+        if not table_kib:
+            return list(self._areas)
+        node, cell = self.spec.node_nm, self.spec.sram_cell
+        mm2 = np.asarray(tech.sram_area_mm2(table_kib, node, cell))
+        return [*self._areas, AreaCharge("sram.order", tech.sram_key(node, cell, "area"), mm2)]
 
     @cached_property
     def _areas(self) -> tuple[AreaCharge, ...]:
@@ -232,13 +273,13 @@ class EnergyModel:
             items=tuple(AreaItem(component=a.component, constant=a.constant, mm2=single(a.mm2)) for a in self.areas())
         )
 
-    def leakage(self, seconds: npt.ArrayLike, areas: Sequence[AreaCharge]) -> list[Charge]:
-        """Return what SRAMs and logic leak in `seconds`."""
+    def leakage(self, seconds: npt.ArrayLike, areas: Sequence[AreaCharge], table_kib: float = 0.0) -> list[Charge]:
+        """Return what SRAMs (a table of orders among them) and logic leak in `seconds`."""
         spec, nanoseconds = self.spec, np.asarray(seconds, dtype=np.float64) * 1e9  # mW x ns = pJ
         key = tech.sram_key(spec.node_nm, spec.sram_cell, "leakage")
         bill = [
             Charge(f"leakage.sram.{buffer}", key, nanoseconds, tech.sram_leakage_mw(kib, spec.node_nm, spec.sram_cell))
-            for buffer, kib in self.designs.buffers
+            for buffer, kib in self.designs.buffers + ((("order", np.asarray(table_kib)),) if table_kib else ())
         ]
         logic = sum(a.mm2 for a in areas if not a.component.startswith("sram"))
         # The tabulated logic is high-performance; low-power cells leak as much less as their SRAM does.

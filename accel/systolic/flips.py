@@ -18,12 +18,14 @@ _MOST_FOLDS = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flips:
-    """Bits that flip in a layer, summed over PEs; 0 for an operand that stays.
+    """Bits that flip in a layer, summed over PEs.
 
-    `weight`, `activation`: registers of moving operands. `load`: registers while the stationary operand is shifted in.
-    `weight_port`, `activation_port`: wires that enter the array. `weight_mac`, `activation_mac`: those of the registers whose
-    PE multiplies (where groups stand side by side, words also pass PEs between the blocks, which rest). `basis` says
-    where the activations come from: "data" or "statistics".
+    `weight`, `activation`: registers of moving operands, 0 for one that stays. `load`: registers while the stationary operand
+    is shifted in, `loads` words that are (as often as they move). `weight_port`, `activation_port`: wires that enter the
+    array. `weight_mac`, `activation_mac`: inputs of the multipliers, in PEs that multiply (where groups stand side by side,
+    words also pass PEs between the blocks, which rest); of a stationary operand those from the word of one fold to the next,
+    because the multiplier is isolated while a tile is shifted in. `basis` says where the activations come from: "data" or
+    "statistics".
     """
 
     weight: float
@@ -35,6 +37,7 @@ class Flips:
     activation_mac: float
     macs: int
     basis: str
+    loads: float = 0.0
 
     def scaled(self, factor: float) -> "Flips":
         """Return the flips and MACs of `factor` times as much of the same."""
@@ -48,12 +51,51 @@ class Flips:
             activation_mac=self.activation_mac * factor,
             macs=round(self.macs * factor),
             basis=self.basis,
+            loads=self.loads * factor,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTable:
+    """Reads of the table of accumulator addresses in a layer, `READ_BITS` each, and the capacity of the network's tables."""
+
+    reads: int
+    kib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipRates:
+    """What a layer's data do per bit, 0 to 1 (0.5: random): at the multipliers, in clocked registers, in loaded ones.
+
+    `weight_register`, `activation_register`: registers of a moving operand, 0 for one that stays. `table`: what orders of
+    output channels cost, None where they need no table.
+    """
+
+    weight: float
+    activation: float
+    weight_register: float
+    activation_register: float
+    load: float
+    table: OrderTable | None = None
+
+    @classmethod
+    def of(cls, flips: Flips, dataflow: str, weight_bits: int, activation_bits: int) -> "FlipRates":
+        """Return the rates of flips counted in words of these widths."""
+        weight = flips.weight_mac / (flips.macs * weight_bits)
+        activation = flips.activation_mac / (flips.macs * activation_bits)
+        loaded_bits = flips.loads * (weight_bits if dataflow == "ws" else activation_bits)
+        return cls(
+            weight=weight,
+            activation=activation,
+            weight_register=0.0 if dataflow == "ws" else weight,
+            activation_register=0.0 if dataflow == "is" else activation,
+            load=flips.load / loaded_bits if loaded_bits else 0.0,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperandFlips:
-    """Flips of one operand: registers of all PEs, ports, and registers of PEs that multiply."""
+    """Flips of one operand: registers of all PEs, ports, and inputs of multipliers."""
 
     registers: float
     port: float
@@ -98,8 +140,5 @@ def expected_load(folds: NDArray[np.int64], flips_per_word: float) -> OperandFli
     members, height, width = (folds[:, i].astype(np.float64) for i in (1, 3, 5))
     above = height * height * members * (members - 1) / 2
     words = width * (members * height * (height + 1) / 2 + above)
-    return OperandFlips(
-        registers=float(words.sum()) * flips_per_word,
-        port=float((members * height * width).sum()) * flips_per_word,
-        mac=0.0,
-    )
+    held = float((members * height * width).sum()) * flips_per_word
+    return OperandFlips(registers=float(words.sum()) * flips_per_word, port=held, mac=held)

@@ -28,8 +28,10 @@ class JobArrays:
     steps depend on each other); `may_share` says whether any does. `products` are sums that the array makes, `turn_weights`
     weights of one turn, `array_outputs` results that the array itself writes (the vector unit writes those of recurrent
     layers), `landing` sums of a transposed convolution that are added to others, `other_bytes` what DRAM brings beside the
-    operands, `kept` whether operand 0, operand 1 and the result stay on chip (None: nothing does). `always_bounded`: no count
-    leaves 64 bits even on the largest array there may be.
+    operands, `exponents` bits of block exponents per word of weights, activations and results (None: there are none), `kept`
+    whether operand 0, operand 1 and the result stay on chip (None: nothing does). `always_bounded`: no count leaves 64 bits
+    even on the largest array there may be. `given_ports`: words of ifmap and weights into the array, and partial sums, [3,
+    layers, 1], -1 where they follow from the sizes (None: all do).
     """
 
     jobs: tuple[Job, ...]
@@ -42,6 +44,7 @@ class JobArrays:
     stored_bytes: IntArray
     idle_slots: IntArray
     given_cycles: IntArray
+    given_ports: IntArray | None
     sharing_groups: IntArray
     may_share: bool
     always_bounded: bool
@@ -63,6 +66,7 @@ class JobArrays:
     ifmap_elements: IntArray
     outputs: IntArray
     bias_bytes: IntArray
+    exponents: tuple[FloatArray, FloatArray, FloatArray] | None
 
     @classmethod
     def of(cls, jobs: Sequence[Job], spec: SystolicSpec) -> "JobArrays":
@@ -101,6 +105,7 @@ class JobArrays:
             stored_bytes=column([z.stored_bytes for z in zeros]),
             idle_slots=column([z.idle_slots for z in zeros]),
             given_cycles=column([z.given_cycles for z in zeros]),
+            given_ports=_given_ports(jobs),
             sharing_groups=column(sharing),
             may_share=max(sharing) > 1,
             always_bounded=False,
@@ -114,7 +119,7 @@ class JobArrays:
             n=n,
             k=k,
             groups=groups,
-            folded_k=k if (parallel == 1).all() else -(-k // parallel),
+            folded_k=_folded_k(zeros, k, parallel),
             serial=serial,
             activation_bits=column([j.activation.bits for j in jobs]),
             weight_bits=column([j.weight.bits for j in jobs]),
@@ -122,6 +127,7 @@ class JobArrays:
             ifmap_elements=column([z.ifmap_elements for z in zeros]),
             outputs=outputs,
             bias_bytes=bias_bytes,
+            exponents=_exponents(jobs),
         )
         try:
             made.check_bounds(_largest_array(spec))
@@ -171,6 +177,14 @@ class JobArrays:
         )
 
 
+def _exponents(jobs: Sequence[Job]) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    shares = [job.word_exponents for job in jobs]
+    if not any(any(share) for share in shares):
+        return None
+    w, a, y = (np.array(column)[:, None] for column in zip(*shares, strict=True))
+    return w, a, y
+
+
 def _largest_array(spec: SystolicSpec) -> DesignArrays:
     most = np.array([LARGEST_SIDE], dtype=np.int64)
     return DesignArrays.of(spec, {"rows": most, "cols": most})
@@ -182,7 +196,7 @@ class ZeroSavings:
 
     `read_k`: reduction positions for which ifmap words are read. `stored_words`: words of a weight's width that hold the weights
     of one turn and their positions. `idle_slots`: slots of the array's products that do not multiply for want of a weight.
-    `given_cycles`: compute cycles, 0 where they follow from the sizes.
+    `given_cycles`: compute cycles, 0 where they follow from the sizes. `folded_k`: reduction along the rows, 0 likewise.
     """
 
     macs: float
@@ -193,6 +207,7 @@ class ZeroSavings:
     ifmap_elements: int
     idle_slots: int
     given_cycles: int
+    folded_k: int = 0
 
     @classmethod
     def of(cls, job: Job, sizes: Gemm) -> "ZeroSavings":
@@ -205,7 +220,8 @@ class ZeroSavings:
                 stored_bytes=-(-words * job.weight.bits // 8), ifmap_elements=job.ifmap_elements, idle_slots=0, given_cycles=0,
             )  # fmt: skip
         bits = work.stored_weight_bits + work.metadata_bits
-        skipped = round(macs * work.skipped_share) if work.compute_cycles is not None else 0
+        busy = round(macs * (1 - work.gated_share))
+        folded = sizes.m * sizes.n * sizes.groups * (work.folded_k or sizes.k)
         return cls(
             macs=macs * (1 - work.gated_share),
             pe_steps=macs * (1 - work.skipped_share),
@@ -213,15 +229,32 @@ class ZeroSavings:
             stored_words=-(-bits // job.weight.bits),
             stored_bytes=-(-bits // 8),
             ifmap_elements=ceil(job.ifmap_elements * work.ifmap_share),
-            idle_slots=skipped if work.compute_cycles is not None else work.lost.get("imbalance", 0),
+            idle_slots=work.lost.get("imbalance", 0) if work.compute_cycles is None else folded - busy,
             given_cycles=work.compute_cycles or 0,
+            folded_k=work.folded_k or 0,
         )
+
+
+def _folded_k(zeros: Sequence[ZeroSavings], k: IntArray, parallel: IntArray) -> IntArray:
+    """Return the reduction's length on the array: PEs take `parallel` positions at once, and zeros shorten it."""
+    given = np.array([z.folded_k for z in zeros], dtype=np.int64)[:, None]
+    if given.any():
+        return np.where(given > 0, given, -(-k // parallel))
+    return k if (parallel == 1).all() else -(-k // parallel)
+
+
+def _given_ports(jobs: Sequence[Job]) -> IntArray | None:
+    ports = [job.work.ports if job.work else None for job in jobs]
+    if not any(ports):
+        return None
+    rows = [(p.ifmap, p.filters, p.sums) if p else (-1, -1, -1) for p in ports]
+    return np.array(rows, dtype=np.int64).T[..., None]
 
 
 def narrowing(spec: SystolicSpec, job: Job) -> tuple[int, int]:
     """Return (MACs a PE does at once, cycles it takes for them) for a job's operand widths."""
     if spec.precision in ("bit_serial", "bit_plane"):
-        return bit_planes.narrowing(spec.precision, job.weight.bits, job.activation.bits)
+        return bit_planes.narrowing(spec.precision, job.weight.bits, job.activation.bits, spec.plane_lanes)
     if spec.precision == "decomposable":
         by_weight = max(1, spec.weight_bits // _power_of_two(job.weight.bits))
         by_activation = max(1, spec.activation_bits // _power_of_two(job.activation.bits))

@@ -40,11 +40,34 @@ def _array_costs(load: Load, totals: Totals, model: EnergyModel) -> list[LayerCo
     s = {name: np.broadcast_to(getattr(shares, name), every)[:, 0].tolist() for name in SHARES}
     bills = [itemised(array_bill(model, job, _events(kinds, totals, job, i))) for i, job in enumerate(kinds.whole.jobs)]
     maps = schedules.mappings or ("",) * len(kinds.times)
+    lost = _lost_slots(load, totals)
     return [
         _array_cost(
-            job, {k: v[i] for k, v in c.items()}, {k: v[i] for k, v in s.items()}, bills[i], totals.designs, maps[i]
+            job,
+            {k: v[i] for k, v in c.items()},
+            {k: v[i] for k, v in s.items()},
+            bills[i],
+            totals.designs,
+            maps[i],
+            lost[i],
         )
         for job, i in zip(load.workload.jobs, load.places, strict=True)
+    ]
+
+
+def _lost_slots(load: Load, totals: Totals) -> list[Mapping[str, int]]:
+    """Return the slots that zeros and patterns lose in each kind of layer, in the schedule that was chosen."""
+    kinds, schedules = load.kinds, totals.schedules
+    assert kinds is not None and schedules is not None
+    whole = [job.work.lost if job.work else {} for job in kinds.whole.jobs]
+    if kinds.sample is None or schedules.sample is None:
+        return whole
+    single = [job.work.lost if job.work else {} for job in kinds.sample.jobs]
+    apart = np.broadcast_to(schedules.apart, (len(whole), 1))[:, 0]
+    batch = load.workload.batch
+    return [
+        {cause: count * batch for cause, count in one.items()} if alone else every
+        for every, one, alone in zip(whole, single, apart, strict=True)
     ]
 
 
@@ -61,10 +84,11 @@ def _array_cost(
     bill: tuple[Energy, ...],
     design: DesignArrays,
     mapping: str,
+    lost: Mapping[str, int],
 ) -> LayerCost:
     cycles = c["compute"] + c["stalls"] + c["dependence"]
     recurrent = job.recurrence is not None
-    use = Use.of(job, c, share, int(design.rows.item()) * int(design.cols.item()))
+    use = Use.of(job, c, share, int(design.rows.item()) * int(design.cols.item()), lost)
     return LayerCost(
         name=job.layer.name,
         op=job.layer.op.value,
@@ -97,8 +121,14 @@ def _array_cost(
         },
         dram_read_bytes=c["dram_read_bytes"],
         dram_write_bytes=c["dram_write_bytes"],
-        basis=job.basis if mapping in ("", "default") else f"{job.basis}, mapping {mapping}",
+        basis=_basis(job, mapping),
     )
+
+
+def _basis(job: Job, mapping: str) -> str:
+    """Return what a layer's figures rest on, which parts of it run, and how it was mapped."""
+    parts = [job.basis, job.work.kind if job.work else "", "" if mapping in ("", "default") else f"mapping {mapping}"]
+    return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +141,14 @@ class Use:
     lost: dict[str, float]
 
     @classmethod
-    def of(cls, job: Job, c: Mapping[str, int], share: Mapping[str, float], pes: int) -> "Use":
-        """Return the shares of a layer's slots, those that zero weights lose among them; they add up to 1."""
+    def of(
+        cls, job: Job, c: Mapping[str, int], share: Mapping[str, float], pes: int, slots_lost: Mapping[str, int]
+    ) -> "Use":
+        """Return the shares of a layer's slots, `slots_lost` to zeros or patterns among them; they add up to 1."""
         causes = [*_LOST, *(["groups"] if job.gemm.groups > 1 else []), *(["dependence"] if job.recurrence else [])]
         lost = {cause: share[f"lost_{cause}"] for cause in causes}
         work = job.work
-        if work is None or not (work.lost or work.compute_cycles):
+        if work is None or not (slots_lost or work.compute_cycles):
             return cls(
                 utilization=share["utilization"],
                 mapping_efficiency=share["mapping_efficiency"],
@@ -128,7 +160,7 @@ class Use:
         if work.compute_cycles is not None:  # `work` knows where every slot of its cycles went
             for cause in ("padding", "fill_drain", "groups"):
                 lost.pop(cause, None)
-        lost |= {cause: count / slots for cause, count in work.lost.items()}
+        lost |= {cause: count / slots for cause, count in slots_lost.items()}
         return cls(
             utilization=c["useful"] / slots,
             mapping_efficiency=min(1.0, max(share["mapping_efficiency"], c["useful"] / busy)),

@@ -9,10 +9,12 @@ second, over the other channels, is for outputs whose gate is open. An array can
 | os       | the pixels that any of a fold's c channels needs are gathered into rows; PEs of dead pairs rest                 |
 | is       | pixels without an open gate are left out; a fold of c pixels streams every channel that any of them needs       |
 
-Gathering is an address list for the ifmap SRAM. Sums of the first pass are added as those of another row fold are. A fold that
-nobody needs is left out. The gates (comparison of a normalised sum with a threshold) are made in the output path and kept as one
-bit per output. Published: 2.4 times as fast for 2.8 times fewer operations (ResNet-18, abstract), so 0.86 of what the operations
-promise; shown beside our figure, not used in it.
+Gathering is an address list for the ifmap SRAM. Both passes run within a column fold, so that sums of the first are added as
+those of another row fold are: written to the ofmap SRAM, read for open gates only (os too, where one pass needs none of this).
+A fold that nobody needs is left out. The gates (comparison of a normalised sum with a threshold) are made in the output path
+and kept as one bit per output; neither comparison nor bits are priced. `pattern_work` prices the rest of a layer: DRAM (all
+inputs and weights), stalls, energy. Published: 2.4 times as fast for 2.8 times fewer operations (ResNet-18, abstract), so 0.86
+of what the operations promise; shown beside our figure, not used in it.
 """
 
 from dataclasses import dataclass
@@ -39,8 +41,9 @@ class GatedWork:
     """A channel-gated layer for one batch (mean over the batches of its map).
 
     `base` and `rest` are the GEMMs of both passes, `rest` as if all gates were open. `lost`: PE x cycle slots of the second pass
-    in which a PE of a used fold rests for a closed gate. Words are those of the array's ports in both passes; `gate_bits` are
-    written and read once each.
+    in which a PE of a used fold rests for a closed gate. Words are those of the array's ports in both passes; as many `sums` are
+    written as read again. `streamed`: cycles of both passes in which something streams at full width. `row_folds`: of both
+    passes. `gate_bits` are written and read once each.
     """
 
     base: Gemm
@@ -52,6 +55,9 @@ class GatedWork:
     lost: dict[str, float]
     ifmap_reads: float
     filter_reads: float
+    sums: float
+    streamed: float
+    row_folds: int
     gate_bits: int
     share: float
     mac_share: float
@@ -124,11 +130,13 @@ def gated_work(
         _second_pass(np.ascontiguousarray(part.reshape(-1, base.n)), rest.k, flow, rows, cols, overlap)
         for part in skip_map.live[: runs * batch].reshape(runs, batch, -1, base.n)
     ]
-    cycles, slots, ifmap, filters = np.mean(
-        [(p.cycles, p.slots, p.ifmap_reads, p.filter_reads) for p in passes], axis=0
+    cycles, slots, ifmap, filters, streamed = np.mean(
+        [(p.cycles, p.slots, p.ifmap_reads, p.filter_reads, p.streamed) for p in passes], axis=0
     ).tolist()
     live = float(skip_map.live[: runs * batch].sum()) / runs
     base_ifmap, base_filter = _port_words(flow, rows, cols, base)
+    first, second = (1 if flow is Dataflow.OS else ceil(part.k / rows) for part in (base, rest))
+    grid = timing.fold_grid(flow, rows, cols, base.m, base.n, base.k)
     return GatedWork(
         base=base,
         rest=rest,
@@ -139,6 +147,9 @@ def gated_work(
         lost={"closed_gates": slots - live * rest.k},
         ifmap_reads=base_ifmap + ifmap,
         filter_reads=base_filter + filters,
+        sums=base.m * base.n * (first - 1) + live * second,
+        streamed=int(grid.folds * grid.streamed) + streamed,
+        row_folds=first + (second if live else 0),
         gate_bits=base.m * base.n,
         share=skip_map.share,
         mac_share=(base.macs + live * rest.k) / (base.macs + rest.macs),
@@ -173,12 +184,13 @@ def _passes(layer: Layer, skip_map: SkipMap, batch: int) -> tuple[Gemm, Gemm]:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """Cycles of a second pass, PE x cycle slots of its pairs (dead ones too), words at the ports."""
+    """Cycles of a second pass, PE x cycle slots of its pairs (dead ones too), words at the ports, cycles that stream."""
 
     cycles: int
     slots: int
     ifmap_reads: int
     filter_reads: int
+    streamed: int
 
 
 def _second_pass(live: NDArray[np.bool_], k: int, flow: Dataflow, rows: int, cols: int, overlap: bool) -> _Pass:
@@ -186,7 +198,7 @@ def _second_pass(live: NDArray[np.bool_], k: int, flow: Dataflow, rows: int, col
     if flow is Dataflow.IS:
         live = np.ascontiguousarray(live[live.any(1)].T)  # channels are streamed, pixels held
     if not live.size:
-        return _Pass(0, 0, 0, 0)
+        return _Pass(0, 0, 0, 0, 0)
     starts = np.append(np.arange(0, live.shape[1], cols), live.shape[1]).astype(np.int64)
     union, width = _unions(live, starts), np.diff(starts)
     union, width = union[union > 0], width[union > 0]
@@ -202,7 +214,8 @@ def _second_pass(live: NDArray[np.bool_], k: int, flow: Dataflow, rows: int, col
     streamed_words = int(union.sum()) * k
     held_words = int(width.sum()) * k if flow is not Dataflow.OS else int((count.sum(1) * width).sum()) * k
     ifmap, filters = (held_words, streamed_words) if flow is Dataflow.IS else (streamed_words, held_words)
-    return _Pass(runs.cycles(flow, overlap=overlap), pairs * k, ifmap, filters)
+    through = int((count * streamed[:, None]).sum())
+    return _Pass(runs.cycles(flow, overlap=overlap), pairs * k, ifmap, filters, through)
 
 
 def _port_words(flow: Dataflow, rows: int, cols: int, g: Gemm) -> tuple[int, int]:

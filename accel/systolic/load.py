@@ -67,6 +67,16 @@ class Load:
         """Length of its arrays along the layers."""
         return max(1, len(self.kinds.times) if self.kinds else 0, len(self.vector_times))
 
+    @property
+    def table_kib(self) -> float:
+        """Capacity of the tables of channel orders (`weight_order: segments`), 0 without."""
+        if self.spec.weight_order != "segments":
+            return 0.0
+        tables = [
+            job.rates.table for job in self.workload.jobs if job.rates is not None and job.rates.table is not None
+        ]
+        return tables[0].kib if tables else 0.0
+
 
 def load_of(network: Network, spec: SystolicSpec, batch: int, activations: object | None = None) -> Load:
     """Return what `batch` samples of a network ask of designs with the shared keys of `spec`.
@@ -79,7 +89,7 @@ def load_of(network: Network, spec: SystolicSpec, batch: int, activations: objec
         InputError: for a size beyond 64 bits, or weights that are not as declared.
 
     """
-    if reads_data(network, spec):
+    if reads_data(network, spec, activations):
         workload, notes = with_data(workload_of(network, spec, batch), network, spec, activations)
         return make_load(workload, spec, notes)
     key = (batch, *(getattr(spec, name) for name in SHARED_KEYS))
@@ -142,7 +152,7 @@ def _identity(pair: tuple[Job, Job]) -> tuple[Any, ...]:
 def _kinds(pairs: Sequence[tuple[Job, Job]], places: Sequence[int], spec: SystolicSpec) -> Kinds:
     alike: dict[tuple[object, ...], list[int]] = {}
     for place, (job, _) in enumerate(pairs):
-        alike.setdefault((job.weight.bits, job.activation.bits, job.result_bits, job.rates), []).append(place)
+        alike.setdefault((job.word_bits, job.rates), []).append(place)
     batched = pairs[0][0] is not pairs[0][1]
     times = np.bincount(places, minlength=len(pairs)).astype(np.int64)
     cells = [sum(line.pj for line in whole.recurrence.energy) if whole.recurrence else 0.0 for whole, _ in pairs]

@@ -18,31 +18,16 @@ tiled.
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
+from picojoule.accel.systolic.loop_nest_reading import DIMS, LARGEST, OPERANDS, Loop, read
+from picojoule.sim.errors import InputError, unknown_choice
 
-DIMS = ("N", "K", "C", "P", "Q", "R", "S")
-OPERANDS: dict[str, str] = {"Weights": "KCRS", "Inputs": "NCPQRS", "Outputs": "NKPQ"}
-"""Each operand's dims."""
-_KEYS = ("id", "workload", "gemm", "rows", "cols", "levels", "keep", "capacity_words", "mapping", "nest")
-_STRIDES = ("stride_h", "stride_w")
-_FIXED = {"dilation": 1, "pad": 0}
-_LOOP = re.compile(r"([A-Z])(\d+)(?:/(\d+))?")
+__all__ = ["DIMS", "OPERANDS", "Loop", "LoopNest"]
 
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """One loop: the level it belongs to, its dim, its steps, those of its ragged last pass; `axis` X or Y when spatial."""
-
-    level: str
-    dim: str
-    factor: int
-    last: int
-    axis: str | None = None
+LARGEST_SPREAD = 1 << 18
+"""PEs that spatial loops take together, at most: each is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,37 +46,34 @@ class LoopNest:
     capacity_words: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> "LoopNest":
+    def from_dict(cls, given: Mapping[str, object]) -> "LoopNest":
         """Return the mapping that a dictionary (of a YAML or JSON file) describes; keys as in the module's example.
 
         Instead of `mapping` a list `nest` of {level, kind, axis, dim, factor, last} may be given, outermost first; instead of
         `gemm` a `workload` {N, K, C, P, Q, R, S, stride_h, stride_w}. Sizes follow from the loops; those given must agree.
+        A spatial loop of `nest` has an axis (X: columns, Y: rows) and no level.
 
         Raises:
-            InputError: for an unknown key, dim, level or operand, a loop out of order, sizes that disagree, or spatial loops
-                that do not fit the array.
+            InputError: for an unknown key, dim, level or operand, a value of the wrong type, statements that exclude each
+                other, a loop out of order, sizes that disagree, or spatial loops that do not fit the array.
             UnsupportedError: for padding or dilation.
 
         """
-        for key in given:
-            if key not in _KEYS:
-                raise InputError(unknown_choice("key of a loop nest", str(key), _KEYS))
-        rows, cols = (_whole(key, given.get(key)) for key in ("rows", "cols"))
-        levels = tuple(given.get("levels", ()))
-        if len(levels) < 2 or len(set(levels)) < len(levels) or not all(isinstance(level, str) for level in levels):
-            raise InputError(f"levels must be two or more different names from outer to inner, got {list(levels)}")
-        loops = _listed(given["nest"]) if "nest" in given else _written(str(given.get("mapping", "")))
+        said = read(given)
         nest = cls(
-            rows=rows,
-            cols=cols,
-            levels=levels,
-            loops=loops,
-            stride=_strides(given.get("workload", {})),
-            keep=_keep(given.get("keep", {}), levels),
-            capacity_words=_capacity(given.get("capacity_words", {}), levels),
+            rows=said.rows,
+            cols=said.cols,
+            levels=said.levels,
+            loops=said.loops,
+            stride=said.stride,
+            keep=said.keep,
+            capacity_words=said.capacity_words,
         )
         _check_loops(nest)
-        _check_sizes(nest.sizes, given)
+        sizes = nest.sizes
+        for dim, size in said.sizes:
+            if sizes[dim] != size:
+                raise InputError(f"the loops of {dim} make {sizes[dim]}, but the workload has {dim} = {size}")
         return nest
 
     @property
@@ -116,46 +98,6 @@ class LoopNest:
         return [level for level in self.levels if operand in self.keep[level]]
 
 
-def _written(text: str) -> tuple[Loop, ...]:
-    """Return the loops of `LEVEL: K4 C2 | ... | spatialY: C8 | spatialX: K8 | REG:`."""
-    loops = []
-    for part in text.split("|"):
-        level, colon, rest = part.strip().partition(":")
-        if not colon:
-            raise InputError(f"mapping: '{part.strip()}' must read 'LEVEL: K4 C2'")
-        spatial = level.startswith("spatial")
-        if spatial and level not in ("spatialX", "spatialY"):
-            raise InputError(unknown_choice("spatial axis", level, ["spatialX", "spatialY"]))
-        for word in rest.split():
-            found = _LOOP.fullmatch(word)
-            if found is None:
-                raise InputError(f"mapping: '{word}' in {level} must be a dim and its steps, such as P4 or P4/1")
-            dim, factor, last = found[1], int(found[2]), int(found[3] or found[2])
-            loops.append(Loop("ARRAY" if spatial else level, dim, factor, last, level[-1] if spatial else None))
-    return tuple(loops)
-
-
-def _listed(entries: Sequence[Mapping[str, Any]]) -> tuple[Loop, ...]:
-    loops = []
-    for place, entry in enumerate(entries):
-        where = f"nest[{place}]"
-        unknown = set(entry) - {"level", "kind", "axis", "dim", "factor", "last"}
-        if unknown:
-            raise InputError(f"{where}: unknown key '{min(unknown)}'")
-        kind = entry.get("kind", "temporal")
-        if kind not in ("temporal", "spatial"):
-            raise InputError(f"{where}: " + unknown_choice("kind", str(kind), ["temporal", "spatial"]))
-        axis = entry.get("axis")
-        if axis not in (("X", "Y") if kind == "spatial" else (None,)):
-            raise InputError(
-                f"{where}: axis must be X or Y for a spatial loop and absent for a temporal one, got {axis}"
-            )
-        factor = _whole(f"{where}: factor", entry.get("factor"))
-        last = _whole(f"{where}: last", entry.get("last", factor))
-        loops.append(Loop(str(entry.get("level", "ARRAY")), str(entry.get("dim")), factor, last, axis))
-    return tuple(loops)
-
-
 def _check_loops(nest: LoopNest) -> None:
     before = 0
     used = {"X": 1, "Y": 1}
@@ -178,55 +120,8 @@ def _check_loops(nest: LoopNest) -> None:
     for axis, limit, what in (("X", nest.cols, "columns"), ("Y", nest.rows, "rows")):
         if used[axis] > limit:
             raise InputError(f"spatial{axis} takes {used[axis]} PEs but the array has {limit} {what}")
-
-
-def _check_sizes(sizes: Mapping[str, int], given: Mapping[str, Any]) -> None:
-    workload = given.get("workload", {})
-    for key, value in workload.items():
-        if key in _FIXED and value != _FIXED[key]:
-            raise UnsupportedError(f"a loop nest counts without padding and dilation, got {key} {value}")
-        if key not in (*DIMS, *_STRIDES, *_FIXED) and not str(key).startswith("gemm_"):
-            raise InputError(unknown_choice("key of workload", str(key), (*DIMS, *_STRIDES)))
-    stated = {dim: workload[dim] for dim in DIMS if dim in workload}
-    if "gemm" in given:
-        if set(given["gemm"]) != {"m", "n", "k"}:
-            raise InputError(f"gemm must have m, n and k, got {sorted(given['gemm'])}")
-        stated |= dict.fromkeys(DIMS, 1)
-        stated |= {"P": given["gemm"]["m"], "K": given["gemm"]["n"], "C": given["gemm"]["k"]}
-    for dim, size in stated.items():
-        if sizes[dim] != size:
-            raise InputError(f"the loops of {dim} make {sizes[dim]}, but the workload has {dim} = {size}")
-
-
-def _strides(workload: Mapping[str, Any]) -> tuple[int, int]:
-    stride_h, stride_w = (_whole(key, workload.get(key, 1)) for key in _STRIDES)
-    return stride_h, stride_w
-
-
-def _keep(given: Mapping[str, Sequence[str]], levels: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Return what each level stores, all operands where nothing is said."""
-    for level, operands in given.items():
-        if level not in levels:
-            raise InputError(unknown_choice("level in keep", str(level), levels))
-        for operand in operands:
-            if operand not in OPERANDS:
-                raise InputError(unknown_choice("operand in keep", str(operand), list(OPERANDS)))
-    keep = {level: frozenset(given.get(level, OPERANDS)) for level in levels}
-    for level in (levels[0], levels[-1]):
-        missing = set(OPERANDS) - keep[level]
-        if missing:
-            raise InputError(f"keep: {level} must hold every operand, it lacks {', '.join(sorted(missing))}")
-    return keep
-
-
-def _capacity(given: Mapping[str, object], levels: tuple[str, ...]) -> dict[str, int]:
-    for level in given:
-        if level not in levels:
-            raise InputError(unknown_choice("level in capacity_words", str(level), levels))
-    return {level: _whole(f"capacity_words: {level}", words) for level, words in given.items()}
-
-
-def _whole(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what} must be a whole number of at least 1, got {value}")
-    return value
+    if used["X"] * used["Y"] > LARGEST_SPREAD:
+        raise InputError(f"spatial loops must take at most {LARGEST_SPREAD} PEs together, got {used['X'] * used['Y']}")
+    for dim, size in nest.sizes.items():
+        if size > LARGEST:
+            raise InputError(f"the loops of {dim} make a size above {LARGEST}")

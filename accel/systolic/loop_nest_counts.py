@@ -21,11 +21,13 @@ from itertools import product
 
 from picojoule.accel.systolic.loop_nest import DIMS, OPERANDS, LoopNest
 from picojoule.accel.systolic.loop_nest_sets import Option, Runs, Span, all_words, distinct_words, shared
-from picojoule.sim.errors import InfeasibleError, InputError, unknown_choice
+from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError, unknown_choice
 
 HALOS = ("overlap", "refetch", "touched")
 """What is fetched where the next ifmap tile overlaps the last: `overlap` the rest of its box, `refetch` all of it, `touched`
 the rest of the words that are really used (with a stride longer than the filter a box has others)."""
+LARGEST_RUNS = 100_000
+"""Separate spans of one tile along an axis, with halo `touched`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ def count(nest: LoopNest, halo: str = "overlap") -> NestCounts:
     Raises:
         InputError: for an unknown `halo` (see `HALOS`).
         InfeasibleError: where tiles do not fit a level's capacity.
+        UnsupportedError: for halo `touched` on tiles of more than 100,000 separate rows or columns.
 
     """
     if halo not in HALOS:
@@ -246,6 +249,10 @@ def _runs(spans: Sequence[Span], stride: int, halo: str) -> Runs:
     (p0, p1), (r0, r1) = spans
     if halo != "touched" or r1 - r0 >= stride:
         return ((p0 * stride + r0, (p1 - 1) * stride + r1),)
+    if p1 - p0 > LARGEST_RUNS:
+        raise UnsupportedError(
+            f"halo 'touched' follows at most {LARGEST_RUNS} separate rows or columns of a tile, got {p1 - p0}; use 'overlap'"
+        )
     return tuple((p * stride + r0, p * stride + r1) for p in range(p0, p1))
 
 

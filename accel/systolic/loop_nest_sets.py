@@ -61,18 +61,32 @@ def size(runs: Runs) -> int:
 
 
 def shared(a: Runs, b: Runs) -> Runs:
-    """Return the indices in both."""
-    pairs = ((max(x[0], y[0]), min(x[1], y[1])) for x in a for y in b)
-    return tuple((start, stop) for start, stop in pairs if start < stop)
+    """Return the indices in both; one walk along the two."""
+    found, i, j = [], 0, 0
+    while i < len(a) and j < len(b):
+        start, stop = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+        if start < stop:
+            found.append((start, stop))
+        if a[i][1] <= b[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
 
 
 def without(a: Runs, b: Runs) -> Runs:
-    """Return the indices of `a` that are not in `b`."""
-    for gone in b:
-        a = tuple(
-            part
-            for start, stop in a
-            for part in ((start, min(stop, gone[0])), (max(start, gone[1]), stop))
-            if part[0] < part[1]
-        )
-    return a
+    """Return the indices of `a` that are not in `b`; one walk along the two."""
+    found, j = [], 0
+    for start, stop in a:
+        while j < len(b) and b[j][1] <= start:
+            j += 1
+        at = j
+        while at < len(b) and b[at][0] < stop:
+            if start < b[at][0]:
+                found.append((start, b[at][0]))
+            start = b[at][1]
+            at += 1
+        j = max(j, at - 1)  # the last one may reach into the next span
+        if start < stop:
+            found.append((start, stop))
+    return tuple(found)

@@ -13,7 +13,7 @@ no mapping left out can be better. Same input, same mapping: ties go to the lowe
 
 A layer keeps the default mapping also where tiles would not mean what `mapping_space` says: recurrent layers, transposed
 convolutions, PEs of more than one MAC or of several cycles a MAC, and `compat: scalesim`; and layers of which zeros are left out
-or values stay on chip.
+or values stay on chip, or of block floats.
 """
 
 import time
@@ -206,7 +206,7 @@ def problem_of(job: Job, designs: DesignArrays, batch: int) -> Problem | None:
     spec, g, a = designs.spec, job.gemm, job.layer.attributes
     if job.recurrence is not None or spec.compat != "none" or narrowing(spec, job) != (1, 1):
         return None
-    if job.work is not None or any(job.kept):
+    if job.work is not None or any(job.kept) or any(job.exponents):
         return None
     if g.m * g.n * g.groups != job.outputs:
         return None

@@ -26,6 +26,9 @@ Order = NDArray[np.int64]
 
 MOST_ROWS = 1 << 14
 """Distances between all pairs of rows are held: 1 GiB at this number."""
+_MOST_ROW_BITS = 1 << 30  # keeps distances in 32 bits
+PIECE_ROWS = 512
+"""Longer orders are improved in pieces of so many rows: the time of a sweep grows with the square of a piece."""
 
 
 def segments_of(width: int, segment: int | None) -> list[slice]:
@@ -86,7 +89,7 @@ def order_rows(
         kernels.nearest_neighbors(distance, members, sizes, start, order)
         if sweeps:
             for low, high in zip(ends - sizes, ends, strict=True):
-                kernels.improve_path(distance, order, low, high, sweeps)
+                _improve(distance, order, int(low), int(high), sweeps)
     return orders
 
 
@@ -94,22 +97,32 @@ def combined_distance(
     parts: Sequence[NDArray[np.integer[Any]]],
     times: Sequence[int],
     *,
-    bits: int = 8,
+    bits: int | Sequence[int] = 8,
     code: str = "twos_complement",
 ) -> NDArray[np.int32]:
     """Return the distances [N, N] between rows of matrices [N, K] that share an order, each counted so many times.
 
-    Clipped to 32 bits by halving all times until their sum fits. Errors as `order_rows`.
+    `bits` may be one width for all matrices or one each. Clipped to 32 bits by halving all times until their sum fits.
+
+    Raises:
+        InputError: as `order_rows`, and if rows are so wide that no halving helps (128 MiB of 8-bit weights).
+
     """
     from picojoule.accel.systolic import _ordering_kernels as kernels
 
-    words = [_words(part, bits, code) for part in parts]
+    widths = [bits] * len(parts) if isinstance(bits, int) else list(bits)
+    words = [_words(part, width, code) for part, width in zip(parts, widths, strict=True)]
     rows = _check_rows(len(words[0]))
-    while sum(w.shape[1] * bits * t for w, t in zip(words, times, strict=True)) >= 1 << 30:
+    row_bits = [word.shape[1] * width for word, width in zip(words, widths, strict=True)]
+    if sum(row_bits) >= _MOST_ROW_BITS:
+        raise InputError(
+            f"rows of {sum(row_bits)} bits are too wide to share an order; give them less than {_MOST_ROW_BITS}"
+        )
+    while sum(wide * t for wide, t in zip(row_bits, times, strict=True)) >= _MOST_ROW_BITS:
         times = [-(-t // 2) for t in times]
     total, distance = (np.zeros((rows, rows), dtype=np.int32) for _ in range(2))
-    for part, count in zip(words, times, strict=True):
-        kernels.row_distances(packed_rows(part, bits), distance)
+    for part, count, width in zip(words, times, widths, strict=True):
+        kernels.row_distances(packed_rows(part, width), distance)
         total += distance * np.int32(count)
     return total
 
@@ -122,8 +135,16 @@ def order_by_distance(distance: NDArray[np.int32], *, start: int = 0, sweeps: in
     order = np.empty(rows, dtype=np.int64)
     kernels.nearest_neighbors(distance, np.zeros(rows, dtype=np.int64), np.array([rows]), start, order)
     if sweeps:
-        kernels.improve_path(distance, order, 0, rows, sweeps)
+        _improve(distance, order, 0, rows, sweeps)
     return order
+
+
+def _improve(distance: NDArray[np.int32], order: NDArray[np.int64], low: int, high: int, sweeps: int) -> None:
+    """Improve order[low .. high - 1] in place, piece by piece."""
+    from picojoule.accel.systolic import _ordering_kernels as kernels
+
+    for start in range(low, high, PIECE_ROWS):
+        kernels.improve_path(distance, order, start, min(start + PIECE_ROWS, high), sweeps)
 
 
 def order_flips(

@@ -10,13 +10,18 @@
 | block_float | block floats; blocks are whole multiples of 16 elements | as weights | weight_bits, activation_bits |
 
 Float PEs and the ends of blocks add in fp32; the others in wrapping integers of accumulator_bits. A block float's exponent (8
-bits for 16 elements) travels with its mantissas, half a bit each. A product of two activations needs PEs whose weights have the
+bits) travels with its mantissas: in registers and in the price of a MAC half a bit each, as of full blocks of 16; in SRAM and
+DRAM as the numerics cut blocks (`exponent_share`: along the channels of a group, so that a depthwise convolution has one per
+element). Whether operands fit an SRAM goes by mantissas. A product of two activations needs PEs whose weights have the
 activations' format. Prices: `sim.technology.mac_formats`, integers `sim.technology.arithmetic`; all from the 45 nm table.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
+from picojoule.accel.systolic.bit_planes import plane_area_um2, plane_mac_energy_pj
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.sim import technology as tech
 from picojoule.sim.attributes import RecurrentAttributes
@@ -72,6 +77,11 @@ def check_pe_format(spec: SystolicSpec) -> None:
         raise InputError(f"{name}: weight_bits must be at most 16 for pe_format {kind}, got {spec.weight_bits}")
     if kind != "integer" and spec.datapath_energy == "toggles":
         raise InputError(f"{name}: datapath_energy=toggles counts bits of integers, but pe_format is {kind}")
+    if spec.precision in ("bit_serial", "bit_plane") and spec.datapath_energy == "toggles":
+        raise InputError(
+            f"{name}: datapath_energy=toggles prices the flips of a multiplier, which precision={spec.precision} has not; use "
+            "datapath_energy: average"
+        )
 
 
 def pe_widths(spec: SystolicSpec) -> PeWidths:
@@ -193,30 +203,67 @@ def arithmetic_of(layer: Layer, spec: SystolicSpec) -> Arithmetic:
     return Arithmetic(weight=weight, activation=activation, note=note)
 
 
-def exponent_bits(form: NumberFormat, elements: int) -> int:
-    """Return the bits that block exponents add to so many stored elements; 0 for other formats."""
+def exponent_share(form: NumberFormat, channels: int) -> float:
+    """Return the bits that block exponents add to a stored element, with `channels` of them in a line; 0 for other formats.
+
+    Blocks are cut along the channels that are summed; the last may be short, and a single channel has an exponent of its own.
+    """
     if form.kind is not FormatKind.BLOCK_FLOAT or not form.block:
-        return 0
-    return -(-elements // form.block) * (form.exponent_bits or 0)
+        return 0.0
+    return -(-channels // form.block) * (form.exponent_bits or 0) / channels
 
 
 # --- prices -------------------------------------------------------------------------------------------------------------
 
 
 def mac_energy(spec: SystolicSpec, weight_bits: int, activation_bits: int) -> tech.OperationEnergy:
-    """Return the energy of one product and its addition, at the operands' widths where the PEs can use them, else at the PEs'."""
+    """Return the energy of one product and its addition, at the operands' widths where the PEs can use them, else at the PEs'.
+
+    bit_serial: for each weight bit the activation, or nothing, is added to the sum. bit_plane: `bit_planes`. decomposable: a
+    multiplier of the operands' width; what puts its parts together is left out.
+    """
     if spec.precision == "fixed":
         weight_bits, activation_bits = spec.weight_bits, spec.activation_bits
+    if spec.precision == "bit_serial":
+        return _serial_energy(weight_bits, spec.activation_bits, spec.accumulator_bits, spec.node_nm)
+    if spec.precision == "bit_plane":
+        return _plane_energy(weight_bits, activation_bits, spec.plane_lanes, spec.accumulator_bits, spec.node_nm)
     return _energy(_circuit(spec), weight_bits, activation_bits, spec.accumulator_bits, spec.node_nm)
 
 
 def mac_area(spec: SystolicSpec) -> tuple[str, float]:
     """Return the area of a PE's arithmetic in um2, and the constant it is mostly proportional to."""
+    if spec.precision == "bit_serial":
+        return _area("binary", 1, spec.activation_bits, spec.accumulator_bits, spec.node_nm)
+    if spec.precision == "bit_plane":
+        key = tech.product_key("mac.int8.multiply.area.45nm", tech.logic_area_key(45, spec.node_nm))
+        return key, plane_area_um2(spec.plane_lanes, spec.accumulator_bits, spec.node_nm)
     return _area(_circuit(spec), spec.weight_bits, spec.activation_bits, spec.accumulator_bits, spec.node_nm)
 
 
 def _circuit(spec: SystolicSpec) -> str:
     return spec.float_format if spec.pe_format == "float" else spec.pe_format
+
+
+@lru_cache(maxsize=1024)
+def _serial_energy(weight: int, activation: int, accumulator: int, node: float) -> tech.OperationEnergy:
+    """Return the energy of adding the activation, as wide as the PE's, once per weight bit."""
+    step = tech.signed_add_energy_pj(activation, accumulator, node)
+    return tech.OperationEnergy(
+        energy_pj=weight * step.energy_pj,
+        energy_by_constant={key: weight * pj for key, pj in step.energy_by_constant.items()},
+        extrapolated=step.extrapolated,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _plane_energy(weight: int, activation: int, lanes: int, accumulator: int, node: float) -> tech.OperationEnergy:
+    parts = plane_mac_energy_pj(weight, activation, lanes, accumulator, node)
+    return tech.OperationEnergy(
+        energy_pj=np.asarray(sum(parts.values())),
+        energy_by_constant={key: np.asarray(pj) for key, pj in parts.items()},
+        extrapolated=np.asarray(False),
+    )
 
 
 @lru_cache(maxsize=1024)

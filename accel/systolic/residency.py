@@ -20,6 +20,7 @@ concatenations), the less saving ones are dropped, and the choice is good but no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -157,7 +158,7 @@ def _values(workload: Workload) -> list[_Value]:
         if not _needs_dram(layer):
             job = jobs.get(layer.name)
             for r in layer.results:
-                size = -(-job.outputs * job.result_bits // 8) if job else result_bytes(r, batch)
+                size = ceil(job.outputs * job.word_bits[2] / 8) if job else result_bytes(r, batch)
                 values[r.name] = _Value(name=r.name, size=size, made=i)
                 made.append(values[r.name])
     for output in network.outputs:

@@ -1,27 +1,32 @@
 """What an array makes of zero weights: what it leaves out, what it stores, how long it takes, and why nothing gets faster.
 
-In this order, for each layer:
+In this order, for each layer whose weights are declared sparse (`find_compression` declares what it finds in a file):
 
-1. Removal, always (a compiler does it): groups, output channels and reduction positions of which all weights are zero. Results
-   of a removed channel are its bias; they are still written.
-2. N:M, where PEs take a pattern (`structured_sparsity`) that the weights obey: the reduction has N positions for every M. Each of
-   the N PEs (ws, is) or cycles (os) gets the M ifmap words of the group and selects one by the weight's position, ceil(log2 M)
-   bits (ws: US patent 11,803,736; is: the PE holds the M words). So the ifmap is read as if nothing were left out (`ifmap_k`).
-   Weights are stored compressed wherever they obey a pattern; PEs that cannot take it get them expanded, and nothing is faster.
+1. Removal (a compiler does it): groups, output channels and reduction positions of which all weights are zero. Results of a
+   removed channel are its bias; they are still written. Weights declared dense are searched for zeros only where an option asks
+   for their places: `zero_skipping` removes as above, `zero_gating` removes nothing.
+2. N:M, where PEs take a pattern (`structured_sparsity`) that the weights obey and that leaves fewer positions than removal did:
+   the reduction has N positions for every M. Each of the N PEs (ws, is) or cycles (os) gets the M ifmap words of the group and
+   selects one by the weight's position, ceil(log2 M) bits (ws: US patent 11,803,736). In `is` the N PEs hold the M words, which
+   are loaded through the rows like any others: a fold's load is M/N as long. In ws and os row wires are M/N words wide; their
+   wires and registers are priced as one word wide. The ifmap is read as if nothing were left out (`ifmap_k`).
+   Weights are stored compressed where that is smaller; PEs that cannot take it get them expanded, and nothing is faster.
 3. Zero skipping (`zero_skipping: weights`): see `zero_skipping`; a bit mask is stored with the weights that are kept.
 4. Zero gating (`zero_gating`): a PE whose operand is zero does not multiply and add; it takes its cycle (Chen et al., Eyeriss,
    JSSC 2017, section V). Registers are clocked as before.
 
+`compat: scalesim` knows of no zeros: only gating, which changes no cycle, is priced with it.
+
 Left out: energy and area of multiplexers, index decoders and zero detectors; PEs that also pass over zero activations.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from picojoule.accel.systolic.array_work import SparseWork
 from picojoule.accel.systolic.recurrence import turn_sizes
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.accel.systolic.timing import Dataflow
@@ -37,43 +42,20 @@ _REMOVED_FROM = 0.01
 """Share of weights from which a report says that they are left out."""
 _MENTIONED_FROM = 0.05
 """Share of zeros from which a report says that they save nothing."""
+_RESTS_FROM = 0.005
+"""Share of MACs that rest from which they are counted and named, in whole percents."""
 _MAIN_CAUSE = 0.5
 """Share of the largest cause from which another one is named beside it."""
 _SMALL_GAIN = 0.7
 """Share of the gain that zeros promise below which a report says why it is missed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SparseWork:
-    """A layer as the array runs it.
-
-    `gemm`: sizes that are folded; k is the reduction with N:M compressed. `ifmap_k`: reduction positions for which ifmap words
-    are read, k without compression. `ifmap_share`: share of input channels that are read at all. `gated_share`: share of the
-    gemm's MACs that do not multiply; of these `skipped_share` take no cycle and clock no register either. `compute_cycles`: where
-    they follow from the pattern, else None. `folded_k`: reduction along the array's rows where it is not `gemm.k` (skipping in
-    ws: fewer passes of partial sums). `stored_weights`: words of weights in DRAM and filter SRAM; their bits and those of
-    positions apart. `lost`: PE x cycle slots by cause. `basis`: `data` or `statistics`.
-    """
-
-    gemm: Gemm
-    ifmap_k: int
-    stored_weights: int
-    stored_weight_bits: int
-    ifmap_share: float = 1.0
-    gated_share: float = 0.0
-    skipped_share: float = 0.0
-    compute_cycles: int | None = None
-    folded_k: int | None = None
-    metadata_bits: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    basis: str = "data"
-
-
 def is_concerned(layer: Layer, spec: SystolicSpec) -> bool:
     """Whether zeros of a layer's weight may matter to a design: cheap, without reading weights."""
     if len(layer.operands) < 2 or layer.operands[1].kind is not OperandKind.PARAMETER:
         return False
+    if spec.compat == "scalesim":
+        return spec.zero_gating
     return (
         layer.operands[1].sparsity.structure is not Structure.DENSE or spec.zero_gating or spec.zero_skipping != "none"
     )
@@ -109,31 +91,38 @@ def sparse_work(
     pattern = pattern or zero_pattern(layer, weight_format, random_weights=random_weights)
     if pattern is None:
         return None
-    alive = pattern.without_dead(outputs=layer.op is not Op.RECURRENT)  # a step's gates come in whole
+    removes = _leaves_out(layer, spec)
+    alive = (
+        pattern.without_dead(outputs=layer.op is not Op.RECURRENT) if removes else pattern
+    )  # a step's gates stay whole
     groups, n, k = alive.live.shape
     work = SparseWork(
         gemm=replace(gemm, n=n, k=k, groups=groups),
         ifmap_k=k,
-        ifmap_share=pattern.input_share if pattern.kept else 1.0,
+        ifmap_share=pattern.input_share if removes and pattern.kept else 1.0,
         stored_weights=groups * n * k,
         stored_weight_bits=_bits(groups * n * k, weight_format),
-        lost=_uneven_groups(pattern, alive, gemm),
+        lost=_uneven_groups(pattern, alive, gemm) if removes else {},
         basis=pattern.basis,
         notes=_removal_notes(pattern, alive),
     )
-    work, on_array = _compressed(work, layer, pattern, weight_format, spec)
+    work, on_array = _compressed(work, layer, pattern, weight_format, spec) if removes else (work, False)
     if spec.zero_skipping == "weights" and not on_array:
         work = _skipped(work, layer, alive, weight_format, spec, rows, cols, flow)
     elif spec.zero_gating:
         work = _gated(work, layer, pattern, inputs)
     else:
         work = _nothing_saved(work, pattern, spec, on_array)
-    if pattern.basis == "statistics" and pattern.density < 1:
-        drawn = (
-            f"a pattern of density {pattern.density:.2f} was drawn at random: it is declared, and no weights have it"
-        )
-        work = replace(work, notes=(*work.notes, drawn))
-    return work
+    if pattern.basis == "data" or pattern.density == 1:
+        return work
+    note = f"a pattern of density {pattern.density:.2f} was drawn at random: it is declared, and no weights have it"
+    return replace(work, notes=(*work.notes, note))
+
+
+def _leaves_out(layer: Layer, spec: SystolicSpec) -> bool:
+    """Whether zero weights of a layer may be left out at all; otherwise PEs only rest on them."""
+    declared = layer.operands[1].sparsity.structure is not Structure.DENSE
+    return spec.compat != "scalesim" and (declared or spec.zero_skipping != "none")
 
 
 def _bits(words: int, form: NumberFormat) -> int:
@@ -162,29 +151,41 @@ def _compressed(
     """Return the work with N:M weights compressed where they obey a pattern, and whether the PEs take them so."""
     taken, declared = spec.pattern, layer.operands[1].sparsity
     own = (declared.n, declared.m) if declared.n and declared.m else None
-    sparse = pattern.density < 1 - _MENTIONED_FROM
     notes = []
-    if taken is not None and sparse:
+    if taken is not None and pattern.density < 1:
         broken, blocks = pattern.broken_groups(*taken)
-        if not broken:
-            kept = pattern.kept_positions(*taken)
-            stored = _stored(replace(work, gemm=replace(work.gemm, k=kept)), taken[1], form)
-            return stored, True
-        notes.append(
-            f"the PEs take {taken[0]}:{taken[1]} but {broken / blocks:.1%} of the groups of {taken[1]} input channels keep more "
-            f"than {taken[0]} weights: multiplied as dense"
+        kept = pattern.kept_positions(*taken)
+        if not broken and kept < work.gemm.k:
+            return _shorter(work, kept, taken, form), True
+        why = (
+            f"{broken / blocks:.1%} of the groups of {taken[1]} input channels keep more than {taken[0]} weights: multiplied as "
+            "dense"
+            if broken
+            else f"without wholly zero positions no group of {taken[1]} keeps more than {taken[0]}: nothing is left to compress"
         )
+        if pattern.density < 1 - _MENTIONED_FROM:
+            notes.append(f"the PEs take {taken[0]}:{taken[1]} but {why}")
     if own is not None and pattern.broken_groups(*own)[0] == 0:
-        kept = pattern.kept_positions(*own)
-        stored = _stored(replace(work, gemm=replace(work.gemm, k=kept)), own[1], form)
-        if taken is None and spec.zero_skipping == "none":
-            notes.append(
-                f"{own[0]}:{own[1]} weights are stored compressed, but these PEs take dense ones: no cycle is saved; "
-                f"structured_sparsity={own[0]}:{own[1]} would run {own[0]} of {own[1]} positions"
-            )
+        stored = _stored(replace(work, gemm=replace(work.gemm, k=pattern.kept_positions(*own))), own[1], form)
         if stored.stored_weight_bits + stored.metadata_bits < work.stored_weight_bits:
             work = replace(stored, gemm=work.gemm)
+            if taken is None and spec.zero_skipping == "none":
+                notes.append(
+                    f"{own[0]}:{own[1]} weights are stored compressed, but these PEs take dense ones: no cycle is saved; "
+                    f"structured_sparsity={own[0]}:{own[1]} would run {own[0]} of {own[1]} positions"
+                )
     return replace(work, notes=(*work.notes, *notes)), False
+
+
+def _shorter(work: SparseWork, kept: int, pattern: tuple[int, int], form: NumberFormat) -> SparseWork:
+    """Return the work with its reduction cut to the positions that an N:M pattern keeps, and what that costs in storage."""
+    made = _stored(replace(work, gemm=replace(work.gemm, k=kept)), pattern[1], form)
+    grown = (made.stored_weight_bits + made.metadata_bits) / work.stored_weight_bits
+    if grown <= 1:
+        return made
+    n, m = pattern
+    note = f"{n}:{m} weights take {grown:.2f} times the storage of dense ones: positions cost more than words save"
+    return replace(made, notes=(*made.notes, note))
 
 
 def _stored(work: SparseWork, size: int, form: NumberFormat) -> SparseWork:
@@ -277,7 +278,7 @@ def _gated(work: SparseWork, layer: Layer, pattern: ZeroPattern, inputs: NDArray
         nonzero = (inputs != 0).mean(axis=2)  # [groups, k]
         busy, by = float((pattern.live.sum(1) * nonzero).sum()), "zero weights or activations"
     share = 1 - busy / macs_per_row
-    if share < 0.001:
+    if share < _RESTS_FROM:
         return work
     note = f"zero gating: PEs rest in {share:.0%} of the MACs ({by}); this saves energy, every cycle is still taken"
     return replace(work, gated_share=share, notes=(*work.notes, note))

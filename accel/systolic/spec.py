@@ -69,6 +69,9 @@ class SystolicSpec(HardwareSpec):
         "al., ISCA 2018); bit_serial: a MAC takes as many cycles as the weight has bits (Judd et al., MICRO 2016); "
         "bit_plane: as many as weight bits x activation bits, a binary product each",
     )
+    plane_lanes: int = Field(
+        default=64, ge=1, le=65536, description="bit_plane: AND gates of a PE; 64: as many as an 8 x 8 multiplier has"
+    )
     pe_format: Literal["integer", "float", "ternary", "binary", "power_of_two", "block_float"] = Field(
         default="integer", description="numbers a PE multiplies; the widths say how many bits of them"
     )
@@ -109,6 +112,24 @@ class SystolicSpec(HardwareSpec):
             raise ValueError("sram: shared needs sram_kib, the capacity of the one SRAM in KiB")
         if self.sram == "separate" and self.sram_kib is not None:
             raise ValueError("sram_kib is the capacity of a shared SRAM; set sram: shared, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_are_left_out_one_way(self) -> Self:
+        if self.zero_skipping != "none" and self.structured_sparsity is not None:
+            raise ValueError(
+                "zero_skipping and structured_sparsity are two machines for leaving out zero weights, and PEs are one of them; "
+                "set one"
+            )
+        options = {
+            "zero_skipping": self.zero_skipping != "none",
+            "structured_sparsity": self.structured_sparsity is not None,
+        }
+        used = [name for name, on in options.items() if on]
+        if self.compat == "scalesim" and used:
+            raise ValueError(
+                f"compat: scalesim counts cycles as SCALE-Sim does, which has no {used[0]}; leave one of them out"
+            )
         return self
 
     @property

@@ -2,7 +2,9 @@
 
 Every PE has a register per moving operand. It is clocked only when a valid word arrives and holds it otherwise, from zero at
 the start of a layer; nothing resets it between folds. Words travel through the r x c PEs that a fold uses. In ws and is the
-stationary operand is shifted in from the top, bottom row's word first; these flips are counted apart (`load`).
+stationary operand is shifted in from the top, bottom row's word first; these flips are counted apart (`load`). The multiplier
+is isolated meanwhile (our assumption; else every load would cost it as many flips as the registers): its input goes from the
+word of one fold to that of the next, which is all there is to see where few columns stream (a linear layer on ws at batch 1).
 
 | dataflow | rows | columns | weights | activations |
 |---|---|---|---|---|
@@ -101,11 +103,11 @@ def port_flips(
             expected_moving(folds, True, m, rate) if activation_gkm is None else _moving(activation_gkm, folds, True)
         )
         loaded = _loaded(weight_gkn, folds)
-        weight, load = OperandFlips(registers=0.0, port=loaded.port, mac=0.0), loaded.registers
+        weight, load = replace(loaded, registers=0.0), loaded.registers
     else:
         weight = _moving(_ordered(weight_gkn, order, rows), folds, True)
         loaded = expected_load(folds, rate) if activation_gkm is None else _loaded(activation_gkm, folds)
-        activation, load = OperandFlips(registers=0.0, port=loaded.port, mac=0.0), loaded.registers
+        activation, load = replace(loaded, registers=0.0), loaded.registers
     return Flips(
         weight=weight.registers,
         activation=activation.registers,
@@ -116,6 +118,7 @@ def port_flips(
         activation_mac=activation.mac,
         macs=groups * m * n * k,
         basis="statistics" if inputs is None else "data",
+        loads=0.0 if dataflow == "os" else expected_load(folds, 1.0).registers,
     )
 
 
@@ -140,12 +143,10 @@ def expected_flips(
     across, down = {"os": (m, n), "ws": (k, n), "is": (k, m)}[dataflow]
     folds = fold_table(groups, across, down, rows, cols, side_by_side)
     weight, activation = weight_rate * weight_bits, activation_rate * activation_bits
-    resting = OperandFlips(registers=0.0, port=0.0, mac=0.0)
     loaded = expected_load(folds, {"os": 0.0, "ws": weight, "is": activation}[dataflow])
-    still = OperandFlips(registers=0.0, port=loaded.port, mac=0.0)
+    still = replace(loaded, registers=0.0)
     if dataflow == "os":
         w, a = expected_moving(folds, False, k, weight), expected_moving(folds, True, k, activation)
-        loaded = resting
     elif dataflow == "ws":
         w, a = still, expected_moving(folds, True, m, activation)
     else:
@@ -160,6 +161,7 @@ def expected_flips(
         activation_mac=a.mac,
         macs=groups * m * n * k,
         basis="statistics",
+        loads=0.0 if dataflow == "os" else expected_load(folds, 1.0).registers,
     )
 
 
@@ -199,7 +201,9 @@ def layer_flips(
     ]
     means = {name: sum(getattr(f, name) for f in found) / len(found) for name in _ACTIVATION_FIELDS}
     if dataflow == "is":
-        means["load"] = sum(f.load for f in found) / len(found)
+        means["load"], means["loads"] = (
+            sum(getattr(f, name) for f in found) / len(found) for name in ("load", "loads")
+        )
     _, interval = mean_interval([f.load if dataflow == "is" else f.activation for f in found])
     return replace(exact, **means, basis="data"), interval
 
@@ -265,9 +269,10 @@ def _moving(words: Words, folds: NDArray[np.int64], across: bool) -> OperandFlip
 
 
 def _loaded(words: Words, folds: NDArray[np.int64]) -> OperandFlips:
-    """Return the flips of a stationary operand [G, rows, columns] as it is shifted in."""
+    """Return the flips of a stationary operand [G, rows, columns] as it is shifted in, and between folds (`mac`)."""
     from picojoule.accel.systolic import _toggle_kernels as kernels
 
-    flips = np.zeros(2, dtype=np.int64)
+    flips = np.zeros(3, dtype=np.int64)
     kernels.load_flips(words, folds, flips)
-    return OperandFlips(registers=float(flips[0]), port=float(flips[1]), mac=0.0)
+    registers, port, mac = (float(v) for v in flips)
+    return OperandFlips(registers=registers, port=port, mac=mac)

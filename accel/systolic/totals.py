@@ -90,7 +90,7 @@ def _added_up(load: Load, designs: DesignArrays, schedules: Schedules | None) ->
         useful = exact_sum(times, counts.useful)
         dynamic = dynamic + _array_pj(load.kinds, schedules, model)
     latency_s = (compute + stalls).astype(np.float64) / designs.clock_hz + load.host_latency_s
-    areas = model.areas()
+    areas = model.areas(load.table_kib)
     return Totals(
         designs=designs,
         schedules=schedules,
@@ -102,7 +102,7 @@ def _added_up(load: Load, designs: DesignArrays, schedules: Schedules | None) ->
         latency_s=latency_s,
         short=short,
         areas=areas,
-        leakage=model.leakage(latency_s, areas),
+        leakage=model.leakage(latency_s, areas, load.table_kib),
     )
 
 

@@ -251,22 +251,6 @@ def dram_bytes_per_cycle(dram_bytes_per_s: npt.ArrayLike, clock_hz: npt.ArrayLik
     return speed / clock
 
 
-def stall_cycles(traffic: DramTraffic, compute_cycles: npt.ArrayLike, bytes_per_cycle: npt.ArrayLike) -> IntArray:
-    """Return the cycles the array waits for DRAM: the first fill, then what transfers take beyond compute.
-
-    All operands share one bus of `bytes_per_cycle` (above 0); transfers after the fill overlap compute. More
-    bandwidth or a larger SRAM never adds a stall.
-
-    Raises:
-        InputError: if a count of cycles would not fit int64.
-
-    """
-    bandwidth = np.asarray(bytes_per_cycle, dtype=np.float64)
-    fill = traffic.fill_bytes / bandwidth
-    rest = (traffic.total_bytes - traffic.fill_bytes) / bandwidth
-    return whole_cycles(fill + np.maximum(0.0, rest - np.asarray(compute_cycles, dtype=np.int64)), bandwidth)
-
-
 def whole_cycles(cycles: npt.NDArray[np.float64], bytes_per_cycle: npt.NDArray[np.float64]) -> IntArray:
     """Return cycles of waiting for DRAM rounded up to whole ones.
 

@@ -7,9 +7,10 @@ them runs in the array's output path. Other layers run on the vector unit, but f
 
 from dataclasses import dataclass
 
-from picojoule.accel.systolic.pe_formats import native_formats, operand_formats
+from picojoule.accel.systolic.array_work import SparseWork
+from picojoule.accel.systolic.flips import FlipRates
+from picojoule.accel.systolic.pe_formats import exponent_share, native_formats, operand_formats
 from picojoule.accel.systolic.recurrence import Recurrence, recurrence_of, turn_sizes
-from picojoule.accel.systolic.sparse_work import SparseWork
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.sim.attributes import ConvAttributes, NormAttributes, NormKind, Op, RecurrentAttributes
 from picojoule.sim.cost import Energy
@@ -34,8 +35,9 @@ _NOTHING = VectorWork(operations={}, read_elements=0, write_elements=0, read_byt
 class Job:
     """An array layer: its GEMM, formats, distinct ifmap elements, outputs and bytes of bias; recurrent ones their steps.
 
-    `work`: what zero weights leave of it. `rates`: flips per bit of weights and activations at the multipliers, None where MACs
-    are priced on average. `basis`: what its figures rest on. `kept`: whether operand 0, operand 1 and the result stay on chip.
+    `exponents`: bits that block exponents add to a stored word of weights, activations and results. `work`: what zero weights
+    leave of it. `rates`: what its bits do, None where MACs and registers are priced on average. `basis`: what its figures rest
+    on. `kept`: whether operand 0, operand 1 and the result stay on chip.
     """
 
     layer: Layer
@@ -48,7 +50,8 @@ class Job:
     bias_bytes: int
     recurrence: Recurrence | None = None
     work: SparseWork | None = None
-    rates: tuple[float, float] | None = None
+    rates: FlipRates | None = None
+    exponents: tuple[float, float, float] = (0.0, 0.0, 0.0)
     basis: str = "closed form"
     kept: tuple[bool, bool, bool] = (False, False, False)
 
@@ -56,6 +59,17 @@ class Job:
     def on_array(self) -> Gemm:
         """The products that the array makes."""
         return self.gemm if self.work is None else self.work.gemm
+
+    @property
+    def word_exponents(self) -> tuple[float, float, float]:
+        """Bits of exponents per word of weights, activations and results; of compressed weights they are among the stored."""
+        return self.exponents if self.work is None else (0.0, *self.exponents[1:])
+
+    @property
+    def word_bits(self) -> tuple[float, float, float]:
+        """Bits that a word of weights, activations and results takes in a memory."""
+        w, a, y = self.word_exponents
+        return self.weight.bits + w, self.activation.bits + a, self.result_bits + y
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -72,6 +86,7 @@ class Job:
             self.bias_bytes,
             self.recurrence,
             self.kept,
+            self.exponents,
         )
 
 
@@ -169,7 +184,21 @@ def _job(layer: Layer, spec: SystolicSpec, batch: int) -> Job:
         outputs=sum(r.type.elements(batch) for r in written),
         bias_bytes=sum(result_bytes(o, 1) for o in biases),
         recurrence=recurrence,
+        exponents=_exponents(layer, weight, activation),
     )
+
+
+def _exponents(layer: Layer, weight: NumberFormat, activation: NumberFormat) -> tuple[float, float, float]:
+    """Return the bits of block exponents per word of weights, activations and results.
+
+    Blocks lie along the channels that are summed, those of each group apart (`numerics.mac_layout.reduction_axis`); of results
+    along all channels.
+    """
+    a, result, x = layer.attributes, layer.results[0], layer.operands[0]
+    summed = x.shape[1] // a.groups if isinstance(a, ConvAttributes) else x.shape[-1]
+    made = result.shape[1] if isinstance(a, ConvAttributes) else result.shape[-1]
+    written = exponent_share(result.format, made) if result.format else 0.0
+    return exponent_share(weight, summed), exponent_share(activation, summed), written
 
 
 def _output_path_bits(spec: SystolicSpec) -> int:

@@ -24,26 +24,23 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from picojoule.accel.systolic.ordering import combined_distance, order_by_distance, order_flips
+from picojoule.accel.systolic.ordering import PIECE_ROWS, combined_distance, order_by_distance
+from picojoule.compress.channel_streams import ChannelStream, permuted_axis, streams_of
 from picojoule.compress.coupling import Coupling, channel_groups, weighted
-from picojoule.compress.labels import Labels
 from picojoule.compress.method import CompressionArtifact
 from picojoule.compress.plan import Plan
+from picojoule.compress.same_outputs import output_tensors, same_outputs
 from picojoule.compress.surgery import rebind, tensors_of
 from picojoule.models.data import Dataset
 from picojoule.sim.errors import UnsupportedError
-from picojoule.sim.formats import Granularity, NumberFormat, integer_format
-from picojoule.sim.gemm import gemm_view
-from picojoule.sim.integer_weights import integer_weights
-from picojoule.sim.ir import Layer, Network
+from picojoule.sim.ir import Network
 from picojoule.sim.numerics.torch_importer import from_module
 from picojoule.sim.signals import CostSignal
 from picojoule.sim.specs import Spec
 
 _log = logging.getLogger("picojoule.compress.reordering")
-_TOLERANCE = 1e-3
-"""Largest difference between outputs before and after, relative to the largest (float32 sums in another order)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +115,9 @@ def reorder(
     moves = best_moves(network, coupling, config)
     made = permuted_module(plain, coupling, moves)
     _check(plain, made, example_inputs)
-    before, after = (dict(_flips(network_, config)) for network_ in (network, rebind(network, made)))
-    layers = tuple(LayerFlips(name=name, before=before[name], after=after[name]) for name in before)
+    before, after = (_streams(n, coupling, config) for n in (network, rebind(network, made)))
+    pairs = zip(before, after, strict=True)
+    layers = tuple(LayerFlips(name=old.name, before=old.flips(), after=new.flips()) for old, new in pairs)
     movable = sum(len(block) for block in blocks_of(coupling) if len(block) > 1)
     return made, ReorderReport(layers=layers, moved=movable, fixed=_channels(coupling) - movable)
 
@@ -139,39 +137,33 @@ def blocks_of(coupling: Coupling) -> list[NDArray[np.int64]]:
 
 
 def best_moves(network: Network, coupling: Coupling, config: ReorderConfig) -> NDArray[np.int64]:
-    """Return for each channel group which one comes to stand in its place, [groups]."""
+    """Return for each channel group which one comes to stand in its place, [groups].
+
+    Block by block, the order found is taken if all layers that produce the block flip fewer bits with it, each weighted by
+    how often it streams: counted on whole layers, because other channels may stand between those of a block.
+    """
     moves = np.arange(coupling.count, dtype=np.int64)
-    streamed = [layer for layer in network.layers if _streams(layer)]
-    codes = {layer.name: _codes(layer, config) for layer in streamed}
+    streams = _streams(network, coupling, config)
     for block in blocks_of(coupling):
-        parts, times = [], []
-        for layer in streamed:
-            rows = _rows_of(coupling.outputs_of(layer), block, codes[layer.name])
-            if rows is not None:
-                parts.append(rows)
-                times.append(_times_streamed(layer, config.cols))
-        if len(block) > 1 and parts:
-            distance = combined_distance(parts, times, bits=config.bits, code=config.code)
-            order = order_by_distance(distance, sweeps=config.sweeps)
-            as_is = int(np.diagonal(distance, 1).sum(dtype=np.int64))
-            if int(distance[order[:-1], order[1:]].sum(dtype=np.int64)) < as_is:  # an order found before may be better
-                moves[block] = block[order]
+        found = [(stream, stream.rows_of(block)) for stream in streams] if len(block) > 1 else []
+        touched = [(stream, rows) for stream, rows in found if rows is not None]
+        if not touched:
+            continue
+        if len(block) > PIECE_ROWS and config.sweeps:
+            _log.info("a set of %d channels is improved in pieces of %d", len(block), PIECE_ROWS)
+        times = [stream.times for stream, _ in touched]
+        bits = [stream.bits for stream, _ in touched]
+        distance = combined_distance([rows for _, rows in touched], times, bits=bits, code=config.code)
+        tried = moves.copy()
+        tried[block] = block[order_by_distance(distance, sweeps=config.sweeps)]
+        before, after = (sum(stream.times * stream.flips(m) for stream, _ in touched) for m in (moves, tried))
+        if after < before:  # an order found before may be better
+            moves = tried
     return moves
 
 
-def permuted_axis(labels: Labels, moves: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which old index each index of an axis takes when groups move: the same occurrence of the group that comes."""
-    taken = np.arange(len(labels))
-    live = np.flatnonzero(labels >= 0)
-    if not len(live):
-        return taken
-    order = live[np.argsort(labels[live], kind="stable")]
-    groups, starts = np.unique(labels[order], return_index=True)
-    first = dict(zip(groups.tolist(), starts.tolist(), strict=True))
-    for place, index in enumerate(order.tolist()):
-        group = int(labels[index])
-        taken[index] = order[first[int(moves[group])] + place - first[group]]
-    return taken
+def _streams(network: Network, coupling: Coupling, config: ReorderConfig) -> list[ChannelStream]:
+    return streams_of(network, coupling, bits=config.bits, code=config.code, cols=config.cols)
 
 
 def permuted_module(module: nn.Module, coupling: Coupling, moves: NDArray[np.int64]) -> nn.Module:
@@ -191,8 +183,7 @@ def permuted_module(module: nn.Module, coupling: Coupling, moves: NDArray[np.int
         tensor = _held(held, name, tuple(len(a) for a in axes))
         if tensor is None:
             raise UnsupportedError(
-                f"{type(module).__name__}: '{name}' must change its order but is computed, not a parameter or buffer of that "
-                "shape; remove parametrisations first"
+                f"{type(module).__name__}: '{name}' must change its order but {_why_not(made, held, name)}"
             )
         data = tensor.data.reshape([len(a) for a in axes])
         for axis in changed:
@@ -211,45 +202,22 @@ def _held(held: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tens
     return None
 
 
-def _streams(layer: Layer) -> bool:
-    """Whether a layer's weights stream over more than one output channel a group."""
-    view = gemm_view(layer)
-    return weighted(layer) and view is not None and view.n > 1
-
-
-def _form(layer: Layer, config: ReorderConfig) -> NumberFormat:
-    form = layer.operands[1].format
-    return form if form is not None and form.is_integer else integer_format(config.bits, per=Granularity.CHANNEL)
-
-
-def _codes(layer: Layer, config: ReorderConfig) -> NDArray[np.int64]:
-    """Return a layer's integer weights [G, N, K]."""
-    return integer_weights(
-        layer, _form(layer, config), needed_by="the order of channels", remedy="give a trained module"
+def _why_not(module: nn.Module, held: Mapping[str, Tensor], name: str) -> str:
+    """Return why a tensor cannot be permuted, and what to do."""
+    path, _, leaf = name.rpartition(".")
+    try:
+        owner = module.get_submodule(path)
+    except AttributeError:
+        owner = module
+    if parametrize.is_parametrized(owner, leaf) or any(f"{name}{end}" in held for end in ("_g", "_orig")):
+        return "is computed from a parametrization; remove parametrizations first"
+    if name in held:
+        return f"the module holds it in another shape, {tuple(held[name].shape)}; leave the network as it is"
+    if isinstance(getattr(owner, leaf, None), Tensor):
+        return "is a plain attribute of the module; register it as a buffer (register_buffer)"
+    return (
+        "is made in forward; make it a parameter or a buffer, or use weight_order: segments, which changes no network"
     )
-
-
-def _rows_of(labels: Labels, block: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return the weights of each channel group of a block side by side [block, K * occurrences]; None if the layer makes none."""
-    rows = codes.reshape(-1, codes.shape[-1])
-    if len(rows) != len(labels) or not np.isin(block[0], labels):
-        return None
-    return np.stack([rows[labels == group].reshape(-1) for group in block])
-
-
-def _times_streamed(layer: Layer, cols: int) -> int:
-    view = gemm_view(layer)
-    assert view is not None
-    return -(-view.m // cols)
-
-
-def _flips(network: Network, config: ReorderConfig) -> list[tuple[str, int]]:
-    found = []
-    for layer in network.layers:
-        if _streams(layer):
-            codes = _codes(layer, config)
-            found.append((layer.name, sum(order_flips(g, bits=config.bits, code=config.code) for g in codes)))
-    return found
 
 
 def _channels(coupling: Coupling) -> int:
@@ -263,24 +231,14 @@ def _channels(coupling: Coupling) -> int:
 def _check(before: nn.Module, made: nn.Module, example_inputs: Sequence[Tensor]) -> None:
     name = type(before).__name__
     with torch.no_grad():
-        expected, got = (_tensors(m(*example_inputs)) for m in (before, made))
-    if len(got) != len(expected) or not all(_close(a, b) for a, b in zip(got, expected, strict=True)):
+        expected, got = (output_tensors(m(*example_inputs)) for m in (before, made))
+    if not any(bool(t.isfinite().any()) for t in expected):
+        raise UnsupportedError(
+            f"{name} gives nothing but NaN or infinity for the example inputs, so that its permuted copy cannot be compared with "
+            "it; give other inputs"
+        )
+    if not same_outputs(got, expected):
         raise UnsupportedError(
             f"{name} computes something else with its channels permuted: its forward counts on their order; leave it as it is "
             "and use weight_order: segments, which changes no network"
         )
-
-
-def _tensors(result: object) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, Mapping):
-        return [t for v in result.values() for t in _tensors(v)]
-    return [t for v in result for t in _tensors(v)] if isinstance(result, list | tuple) else []
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    scale = float(b.abs().max()) if b.numel() else 1.0
-    return not b.numel() or bool((a - b).abs().max() <= _TOLERANCE * max(scale, 1e-6))

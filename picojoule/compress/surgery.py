@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from picojoule.compress.coupling import Coupling, channel_groups
 from picojoule.compress.pruning import kept_indices, prune_network
+from picojoule.compress.same_outputs import output_tensors, same_outputs
 from picojoule.sim.attributes import ConvAttributes, DeformConvAttributes
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.ir import Network, Operand, OperandKind
 from picojoule.sim.numerics.deform_module import DeformConv2d
 from picojoule.sim.numerics.executor import Executor
 from picojoule.sim.weights import Weights
-
-_TOLERANCE = 1e-3
-"""Largest difference between pruned module and pruned network, relative to the largest output (float32 sums in another order)."""
 
 
 def prune_module(
@@ -143,9 +141,7 @@ def _check(before: nn.Module, made: nn.Module, pruned: Network, example_inputs: 
             raise UnsupportedError(
                 f"{name} cannot run with fewer channels: {first}; take sizes from tensors instead of fixed numbers in forward"
             ) from None
-    got = _tensors(result)
-    same = len(got) == len(expected) and all(_close(a, b) for a, b in zip(got, expected, strict=True))
-    if not same:
+    if not same_outputs(output_tensors(result), expected):
         raise UnsupportedError(
             f"{name} computes something else with fewer channels; its forward counts on the old number of channels, take "
             "sizes from tensors instead"
@@ -156,18 +152,3 @@ def _random_inputs(network: Network) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     batch = 1 if any(r.type.batch_axis is None for r in network.inputs) else 2
     return tuple(torch.randn(r.type.at(batch), generator=generator) for r in network.inputs)
-
-
-def _tensors(result: object) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, dict):
-        return [t for v in result.values() for t in _tensors(v)]
-    return [t for v in result for t in _tensors(v)] if isinstance(result, list | tuple) else []
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    scale = float(b.abs().max()) if b.numel() else 1.0
-    return bool((a - b).abs().max() <= _TOLERANCE * max(scale, 1e-6)) if b.numel() else True

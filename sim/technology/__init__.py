@@ -8,8 +8,6 @@ into ranges of totals and into P(A < B). Left out: wires on chip, clock trees, s
 from picojoule.sim.technology.arithmetic import (
     ArithmeticTable,
     VectorOperation,
-    float_multiply_add_area_um2,
-    float_multiply_add_energy_pj,
     logic_leakage_mw,
     multiply_add_area_um2,
     multiply_add_energy_pj,
@@ -82,8 +80,6 @@ __all__ = [
     "block_float_energy_pj",
     "float_law_area_um2",
     "float_law_energy_pj",
-    "float_multiply_add_area_um2",
-    "float_multiply_add_energy_pj",
     "logic_leakage_mw",
     "multiply_add_area_um2",
     "multiply_add_energy_pj",

@@ -2,9 +2,9 @@
 
 Integer multiplication: energy goes as the product of the two operand widths, E = E8 (wb ab / 64)^x, with x = 0.988 so
 that 8 x 8 and 32 x 32 bits give Horowitz's 0.2 and 3.1 pJ (b^1.98 for equal widths). Below 8 bits this is an
-extrapolation and marked as such. Addition is linear in width (0.1 pJ at 32 bits). Floating point is tabulated here, not
-fitted; `mac_formats.py` has laws for other float formats and for PEs without a multiplier. Other nodes follow
-`scaling.py`. Clock, control and registers around the operator are not in these numbers.
+extrapolation and marked as such. Addition is linear in width (0.1 pJ at 32 bits). `mac_formats.py` has floating point and
+PEs without a multiplier. Other nodes follow `scaling.py`. Clock, control and registers around the operator are not in these
+numbers.
 
 The two tables (Horowitz 45 nm, Jouppi et al. 7 nm) are never mixed: an energy comes from one of them.
 """
@@ -15,10 +15,10 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from picojoule.sim.errors import InputError, UnsupportedError, unknown_choice
+from picojoule.sim.errors import InputError, unknown_choice
 from picojoule.sim.technology._checks import not_negative
 from picojoule.sim.technology.constant import product_key
-from picojoule.sim.technology.constants import all_constants, constant
+from picojoule.sim.technology.constants import constant
 from picojoule.sim.technology.operation import OperationEnergy, at_node, bits_within, split_by_region
 from picojoule.sim.technology.scaling import logic_area_scale, logic_energy_scale, logic_scale_key
 
@@ -27,8 +27,6 @@ __all__ = [
     "OperationEnergy",
     "VectorOperation",
     "chosen_table",
-    "float_multiply_add_area_um2",
-    "float_multiply_add_energy_pj",
     "integer_parts",
     "logic_leakage_mw",
     "multiply_add_area_um2",
@@ -123,50 +121,6 @@ def multiply_add_area_um2(
     exponent = math.log(constant("mac.int32.multiply.area.45nm").value / small) / math.log(16)
     adder = constant("mac.int32.add.area.45nm").value / 32 * accumulator
     return np.asarray((small * (weight * activation / 64) ** exponent + adder) * logic_area_scale(45, node_nm))
-
-
-def _float_constant(form: str, operation: str, suffix: str) -> str:
-    name = f"mac.{form}.{operation}.{suffix}"
-    if name in all_constants():
-        return name
-    if form == "bf16":
-        raise UnsupportedError("bf16 arithmetic is in the 7 nm table only; use table=ArithmeticTable.JOUPPI_7NM")
-    raise InputError(unknown_choice("float format", form, ["fp16", "fp32", "bf16"]))
-
-
-def float_multiply_add_energy_pj(
-    operand_format: str,
-    accumulator_format: str,
-    node_nm: npt.ArrayLike,
-    *,
-    table: ArithmeticTable | int = ArithmeticTable.HOROWITZ_45NM,
-) -> OperationEnergy:
-    """Return the energy of one floating-point multiply-add; nodes broadcast.
-
-    Formats are 'fp16', 'fp32' and, in the 7 nm table only, 'bf16'. Source: the two tables of the module. InputError for
-    another format or a node outside 7-130 nm, UnsupportedError for bf16 in the 45 nm table.
-    """
-    chosen = chosen_table(table)
-    names = (
-        _float_constant(operand_format, "multiply", f"{chosen.value}nm"),
-        _float_constant(accumulator_format, "add", f"{chosen.value}nm"),
-    )
-    parts = {name: np.asarray(constant(name).value) for name in names}
-    return at_node(parts, node_nm, chosen.value, np.asarray(False))
-
-
-def float_multiply_add_area_um2(operand_format: str, accumulator_format: str, node_nm: npt.ArrayLike) -> Array:
-    """Return the area in um2 of a floating-point multiplier and adder (Horowitz 45 nm: fp16, fp32); nodes broadcast.
-
-    Errors as `float_multiply_add_energy_pj`; bf16 areas are not published.
-    """
-    if "bf16" in (operand_format, accumulator_format):
-        raise UnsupportedError("the area of bf16 arithmetic is in neither table; price it as fp16")
-    names = (
-        _float_constant(operand_format, "multiply.area", "45nm"),
-        _float_constant(accumulator_format, "add.area", "45nm"),
-    )
-    return np.asarray(sum(constant(name).value for name in names) * logic_area_scale(45, node_nm))
 
 
 def vector_operation_energy_pj(

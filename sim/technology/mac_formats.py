@@ -5,7 +5,7 @@
   width of the exponent is not charged apart. Not fitted to it, the law gives bf16 at 0.61 (multiply) and 0.72 (add) of fp16;
   the 7 nm column of Jouppi et al. says 0.62 and 0.69.
 - Ternary and binary weights: no multiplier. The activation is negated or zeroed (a `mac.select.share` of an adder's bit for
-  each of its bits; XNOR where it has one bit) and added. One product a cycle: popcount trees over many are not modeled.
+  each of its bits) and added. One product a cycle: popcount trees over many are not modeled.
 - Power-of-two weights: a barrel shifter, b - 1 stages of multiplexers for weights of b bits (no more than shift across the
   accumulator), as wide as what leaves it, then the addition.
 - Block float: integer mantissas (sign and mantissa) add up exactly over a block; once per block the two exponents are added and

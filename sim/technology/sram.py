@@ -130,9 +130,9 @@ def _fit_of_nodes(quantity: str, node: Array, cell: SramCell) -> tuple[Array, ..
 class SramPort:
     """What an access of a port costs in its two parts, pJ; arrays of one shape, or numbers.
 
-    An access that uses `bits` of a port costs `lane_pj` for every lane it wakes (decoder, wordline, bitlines), whole or not,
-    and `bit_pj` for each bit it moves: lane_pj max(1, bits / 256) + bit_pj bits. So a port that is used half costs more than
-    half.
+    An access that uses `bits` of a port costs `lane_pj` for a lane of 256 bits that it wakes (decoder, wordline, bitlines), at
+    least one, and beyond it for parts of lanes their part, and `bit_pj` for each bit it moves: lane_pj max(1, bits / 256) +
+    bit_pj bits. So a port of at most one lane that is used half costs more than half.
     """
 
     lane_pj: Array

@@ -239,6 +239,14 @@ def test_groups_one_after_the_other():
         ),
         ({"bits": 31, "activation_bits": 31}, "sums of 2 products of 31 by 31 bits may need more than 63 bits"),
         (
+            {"a": np.array([[0.5, 2.0], [3.0, 4.0]])},
+            "operands must be integers of a type that int64 holds, got float64, int64; quantize them first",
+        ),
+        (
+            {"a": np.full((2, 2), 2**64 - 1, np.uint64)},
+            "operands must be integers of a type that int64 holds, got int64, uint64; quantize them first",
+        ),
+        (
             {"b": np.ones((3, 2), int)},
             "every group must be a pair a [M, K], b [K, N] of non-empty integer matrices, and there must be one",
         ),

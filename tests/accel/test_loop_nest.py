@@ -12,6 +12,7 @@ import yaml
 
 from picojoule.accel.systolic.loop_nest import DIMS, OPERANDS, LoopNest
 from picojoule.accel.systolic.loop_nest_counts import HALOS, count
+from picojoule.accel.systolic.loop_nest_sets import shared, without
 from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
 
 REFERENCE = Path(__file__).parent.parent / "reference" / "timeloop"
@@ -239,12 +240,109 @@ def test_the_documents_example_runs(capsys):
         ({"capacity_words": {"L2": 5}}, "unknown level in capacity_words 'L2'"),
         ({"capacity_words": {"GLB": 0}}, "capacity_words: GLB must be a whole number of at least 1, got 0"),
         ({"workload": {"stride": 2}}, "unknown key of workload 'stride'"),
+        ({"levels": 3}, "levels must be a list of names, got 3"),
+        ({"levels": None}, "levels must be a list of names, got None"),
+        ({"levels": [["a"], "b"]}, "levels must be a list of names"),
+        ({"gemm": [32, 32, 32]}, "gemm must be a dictionary with names as keys, got [32, 32, 32]"),
+        ({"gemm": {"m": 32, 1: 2}}, "gemm must be a dictionary with names as keys"),
+        ({"gemm": {"m": "32", "n": 32, "k": 32}}, "gemm: m must be a whole number of at least 1, got '32'"),
+        ({"workload": None}, "workload must be a dictionary with names as keys, got None"),
+        ({"keep": ["GLB"]}, "keep must be a dictionary with names as keys, got ['GLB']"),
+        ({"keep": {"GLB": None}}, "keep: GLB must be a list of names, got None"),
+        ({"keep": {"GLB": [["Weights"]]}}, "keep: GLB must be a list of names"),
+        ({"keep": {"GLB": ["Weight"]}}, "unknown operand in keep 'Weight'"),
+        ({"capacity_words": None}, "capacity_words must be a dictionary with names as keys, got None"),
+        ({"mapping": None}, "mapping must be a text such as 'DRAM: K4 C2"),
+        ({"mapping": "DRAM: K" + "9" * 5000}, "mapping: 'K999"),
+        ({"mapping": "DRAM: K4"}, "the loops of P make 1, but the workload has P = 32"),
+        ({"mapping": "DRAM:" + " K1" * 1001}, "a loop nest must have at most 1000 loops, got 1001"),
+        ({"mapping": f"DRAM: K{10**17} K{10**17}"}, "the loops of K make a size above 1000000000000000000"),
+        ({"cols": 10**8}, "cols must be at most 65536, got 100000000"),
+        ({"rows": 10**5000}, "rows must be at most 65536, got a larger number"),
+        ({"nest": []}, "a loop nest must have either mapping (text) or nest (a list of loops), one of the two"),
+        ({"workload": {"P": 32}}, "gemm says all sizes of a product"),
+        ({"workload": {"gemm_M": 32}}, "gemm says all sizes of a product"),
+        ({"workload": {"stride_h": 3}}, "gemm says all sizes of a product"),
     ],
 )
 def test_wrong_nests_are_refused(change, message):
     with pytest.raises(InputError) as error:
         LoopNest.from_dict({**QUICK, **change})
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("nest", "message"),
+    [
+        (None, "nest must be a list of loops, outermost first, got None"),
+        ("abc", "nest must be a list of loops, outermost first, got 'abc'"),
+        (["abc"], "nest[0] must be a dictionary with names as keys, got 'abc'"),
+        ([{"level": "DRAM", "dim": "K", 1: 1}], "nest[0] must be a dictionary with names as keys"),
+        ([{"level": "DRAM", "dim": "K", "x": 1}], "nest[0]: unknown key of a loop 'x'"),
+        ([{"level": "DRAM", "dim": [1], "factor": 2}], "nest[0]: level and dim must be names, got 'DRAM' and [1]"),
+        (
+            [{"level": "DRAM", "dim": "K", "factor": 2.0}],
+            "nest[0]: factor must be a whole number of at least 1, got 2.0",
+        ),
+        ([{"level": "DRAM", "dim": "K", "axis": [1]}], "nest[0]: only a loop of kind spatial has an axis, got [1]"),
+        ([{"kind": "spatial", "dim": "K", "axis": [1]}], "nest[0]: a spatial loop must have axis X or Y, got [1]"),
+        ([{"kind": ["x"], "dim": "K"}], "nest[0]: unknown kind '['x']'"),
+        (
+            [{"kind": "spatial", "level": "DRAM", "axis": "X", "dim": "K", "factor": 2}],
+            "nest[0]: a spatial loop belongs to no level; leave out level 'DRAM'",
+        ),
+    ],
+)
+def test_wrong_lists_are_refused(nest, message):
+    with pytest.raises(InputError) as error:
+        LoopNest.from_dict({"rows": 8, "cols": 8, "levels": ["DRAM", "REG"], "nest": nest})
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("document", [None, [1], 3, "DRAM: K4", {1: 2}, {}])
+def test_what_is_no_nest_is_refused(document):
+    with pytest.raises(InputError, match=r"dictionary with names as keys|levels must be a list"):
+        LoopNest.from_dict(document)
+
+
+def test_stated_sizes_of_a_product_must_agree():
+    given = {key: value for key, value in QUICK.items() if key != "gemm"}
+    assert LoopNest.from_dict({**given, "workload": {"gemm_M": 32, "gemm_K": 32}}) == LoopNest.from_dict(QUICK)
+    with pytest.raises(InputError, match=r"^the loops of P make 32, but the workload has P = 99$"):
+        LoopNest.from_dict({**given, "workload": {"gemm_M": 99}})
+
+
+def test_spatial_loops_take_so_many_pes_at_most():
+    given = {"rows": 65536, "cols": 65536, "levels": ["DRAM", "REG"]}
+    with pytest.raises(InputError, match=r"^spatial loops must take at most 262144 PEs together, got 262208$"):
+        LoopNest.from_dict({**given, "mapping": "spatialY: C4097 | spatialX: K64 | REG:"})
+
+
+def test_separate_rows_of_a_tile_are_walked_once():
+    """A stride above the filter's size: runs of one row each; quadratic work would take hours here."""
+    given = {"rows": 1, "cols": 1, "levels": ["DRAM", "REG"], "workload": {"stride_h": 2}}
+    found = count(LoopNest.from_dict({**given, "mapping": "DRAM: P4 | REG: P50000"}), "touched")
+    assert found.of("DRAM", "Inputs").reads == 200_000
+    message = "^halo 'touched' follows at most 100000 separate rows or columns of a tile, got 100001; use 'overlap'$"
+    with pytest.raises(UnsupportedError, match=message):
+        count(LoopNest.from_dict({**given, "mapping": "DRAM: P4 | REG: P100001"}), "touched")
+
+
+def test_sets_along_an_axis_are_those_of_python():
+    rng = random.Random(4)
+
+    def runs():
+        cuts = sorted(rng.sample(range(60), 2 * rng.randint(0, 8)))
+        return tuple(zip(cuts[::2], cuts[1::2], strict=True))
+
+    def indices(spans):
+        return {i for start, stop in spans for i in range(start, stop)}
+
+    for _ in range(300):
+        a, b = runs(), runs()
+        for found, wanted in ((shared(a, b), indices(a) & indices(b)), (without(a, b), indices(a) - indices(b))):
+            assert indices(found) == wanted and list(found) == sorted(found)
+            assert sum(stop - start for start, stop in found) == len(wanted)
 
 
 def test_tiles_must_fit():

@@ -16,7 +16,7 @@ from picojoule.sim.errors import InfeasibleError, InputError, UnsupportedError
 from picojoule.sim.formats import integer_format, parse_format
 from picojoule.sim.hardware import load_hardware, presets
 from picojoule.sim.ir import TensorType
-from picojoule.sim.technology import constant, multiply_add_energy_pj
+from picojoule.sim.technology import constant, signed_add_energy_pj
 from picojoule.sim.weights import constant_fill
 
 
@@ -100,7 +100,7 @@ def test_narrow_operands_speed_up_decomposable_and_bit_serial_pes():
     )  # (8/4) x (8/4) MACs at once
     serial = SystolicArray(SystolicSpec(dataflow="os", precision="bit_serial")).evaluate(network)
     assert serial.layers[0].compute_cycles == int(timing.fold_cycles(*shape, 16 * 4))  # 4 cycles a MAC
-    price = multiply_add_energy_pj(4, 4, 32, 45.0).energy_pj
+    price = 4 * signed_add_energy_pj(8, 32, 45.0).energy_pj  # the activation is added once per weight bit
     assert serial.energy_by_component()["mac"] == pytest.approx(196 * 32 * 16 * float(price))
 
 

@@ -192,3 +192,16 @@ def test_cycles_of_a_mixed_plan_scale_with_its_bits(dataflow, tmp_path):
         made[1] - made[0] == made[3] - made[1] - (made[1] - made[0]) > 0
     )  # 16, 32 and 64 steps: as far apart as the steps
     assert made[2] - made[0] == (made[1] - made[0]) // 2  # 24 steps
+
+
+def test_codes_that_are_not_those_of_their_format_are_refused():
+    binary, int8 = planes_of(parse_format("binary")), planes_of(parse_format("int8"))
+    product = PlaneProduct(np.array([[1, 0]]), binary, int8)
+    with pytest.raises(InputError, match="weights of one bit that stands for -1 or 1 hold another code"):
+        product.matmul(np.ones((2, 3)))
+    product = PlaneProduct(np.array([[1, -1]]), binary, int8)
+    with pytest.raises(InputError, match="bit planes multiply whole numbers, and some of the inputs are not"):
+        product.matmul(np.array([[0.5], [1.0]]))
+    with pytest.raises(InputError, match="whole numbers"):
+        product.matmul(np.array([[np.inf], [1.0]]))
+    assert product.matmul(np.array([[3.0], [1.0]])).tolist() == [[2.0]]

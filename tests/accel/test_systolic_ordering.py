@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from picojoule.accel.systolic import _ordering_kernels
+from picojoule.accel.systolic import _ordering_kernels, ordering
 from picojoule.accel.systolic.ordering import (
     address_table,
     combined_distance,
@@ -130,6 +130,31 @@ def test_an_order_that_is_there_stays_unless_a_better_one_is_found() -> None:
         assert found is not None and order_flips(ordered, found[0]) <= order_flips(ordered)
         greedy_is_worse += order_flips(ordered, order_rows(ordered)) > order_flips(ordered)
     assert greedy_is_worse > 3
+
+
+def test_long_orders_are_improved_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = random_weights(50, 6, seed=2)
+    plain = order_rows(weights)
+    whole = order_flips(weights, order_rows(weights, sweeps=20))
+    monkeypatch.setattr(ordering, "PIECE_ROWS", 20)
+    found = order_rows(weights, sweeps=20)
+    assert [set(found[0, low : low + 20]) for low in (0, 20, 40)] == [
+        set(plain[0, low : low + 20]) for low in (0, 20, 40)
+    ]
+    assert whole <= order_flips(weights, found) < order_flips(weights, plain)
+
+
+def test_matrices_that_share_an_order_may_have_words_of_different_widths() -> None:
+    rng = np.random.default_rng(8)
+    a, b = rng.integers(-(2**15), 2**15, (9, 4)), rng.integers(-8, 8, (9, 7))
+    assert np.array_equal(combined_distance([a, b], [3, 1], bits=[16, 4]), 3 * distances(a, 16) + distances(b, 4))
+
+
+def test_rows_too_wide_for_32_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "_MOST_ROW_BITS", 64)
+    combined_distance([np.ones((3, 7), dtype=int)], [5])
+    with pytest.raises(InputError, match="rows of 64 bits are too wide to share an order; give them less than 64"):
+        combined_distance([np.ones((3, 7), dtype=int), np.ones((3, 1), dtype=int)], [5, 1])
 
 
 def test_bad_requests_are_refused() -> None:

@@ -146,6 +146,11 @@ def test_products_of_two_activations_need_pes_for_them():
             "systolic: weight_bits must be at most 16 for pe_format power_of_two, got 20",
         ),
         (
+            {"precision": "bit_plane", "datapath_energy": "toggles"},
+            "systolic: datapath_energy=toggles prices the flips of a multiplier, which precision=bit_plane has not; use "
+            "datapath_energy: average",
+        ),
+        (
             {"pe_format": "ternary", "datapath_energy": "toggles"},
             "systolic: datapath_energy=toggles counts bits of integers, but pe_format is ternary",
         ),
@@ -166,8 +171,9 @@ def test_registers_hold_what_the_pe_multiplies():
     assert widths(pe_format="float", float_format="fp8_e4m3") == (8, 8, 32)
     assert widths(pe_format="ternary") == (2, 8, 32) and widths(pe_format="binary") == (1, 8, 32)
     assert widths(pe_format="block_float") == (8.5, 8.5, 32)
-    assert pe_formats.exponent_bits(parse_format("bfp8_b16"), 33) == 3 * 8
-    assert pe_formats.exponent_bits(parse_format("int8"), 33) == 0
+    assert pe_formats.exponent_share(parse_format("bfp8_b16"), 33) == 3 * 8 / 33
+    assert pe_formats.exponent_share(parse_format("bfp8_b16"), 1) == 8
+    assert pe_formats.exponent_share(parse_format("int8"), 33) == 0
 
 
 def test_prices_are_those_of_the_format():
@@ -175,10 +181,27 @@ def test_prices_are_those_of_the_format():
         return float(pe_formats.mac_energy(SystolicSpec(**spec), w, a).energy_pj)
 
     assert pj() == pj(4, 4) == pytest.approx(0.3)  # fixed PEs: few bits save nothing
-    assert pj(4, 4, precision="bit_serial") == pytest.approx(float(tech.multiply_add_energy_pj(4, 4, 32, 45).energy_pj))
+    assert pj(4, 4, precision="decomposable") == pytest.approx(
+        float(tech.multiply_add_energy_pj(4, 4, 32, 45).energy_pj)
+    )
+    step = float(tech.signed_add_energy_pj(8, 32, 45).energy_pj)  # one selected addition per weight bit
+    assert (pj(4, 4, precision="bit_serial"), pj(8, 8, precision="bit_serial")) == pytest.approx((4 * step, 8 * step))
+    assert pj(8, 8, precision="bit_plane") == pytest.approx(0.2 + 0.1)  # 64 steps of 64 lanes for 64 MACs
+    assert pj(4, 2, precision="bit_plane") == pytest.approx((0.2 + 0.1) / 8)
     assert pj(pe_format="float", float_format="fp32") == pytest.approx(4.6)
     assert pj(pe_format="float", float_format="fp16") == pytest.approx(1.1 + 0.9)
     assert pj(pe_format="ternary") == float(tech.signed_add_energy_pj(8, 32, 45).energy_pj)
+
+
+def test_areas_are_those_of_the_circuit():
+    def um2(**spec):
+        return pe_formats.mac_area(SystolicSpec(**spec))[1]
+
+    assert um2(precision="bit_serial") == um2(pe_format="binary") < um2() / 2  # an adder and what selects
+    multiply, add = (tech.constant(f"mac.{name}.area.45nm").value for name in ("int8.multiply", "int32.add"))
+    assert um2(precision="bit_plane") == pytest.approx(multiply + add)
+    assert um2(precision="bit_plane", plane_lanes=32) == pytest.approx(multiply / 2 + add)
+    assert um2(precision="decomposable") == um2()
 
 
 # --- execution ----------------------------------------------------------------------------------------------------------

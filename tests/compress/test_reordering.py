@@ -1,11 +1,15 @@
 """Permuted channels: the function stays to the bit, residual sums agree, and fewer bits flip."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from picojoule.compress.channel_streams import permuted_axis, streams_of
 from picojoule.compress.coupling import channel_groups
-from picojoule.compress.reordering import Reorder, ReorderConfig, best_moves, blocks_of, permuted_axis, reorder
+from picojoule.compress.reordering import Reorder, ReorderConfig, best_moves, blocks_of, reorder
 from picojoule.models import data as datasets
 from picojoule.sim.errors import UnsupportedError
 from picojoule.sim.formats import Granularity, integer_format
@@ -129,50 +133,136 @@ def test_an_axis_follows_its_groups_with_every_occurrence() -> None:
     assert permuted_axis(labels, moves).tolist() == [5, 6, 0, 1, 4, 2, 3]
 
 
-def test_code_that_counts_on_the_order_is_refused() -> None:
-    class First(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(1, 6, 3), nn.Linear(6, 2)
-            self.scale: Tensor = torch.arange(6.0)
+class Scaled(nn.Module):
+    """A convolution and a classifier, and something between them that each test makes."""
 
+    def __init__(self, scale: Tensor | None = None) -> None:
+        super().__init__()
+        self.conv, self.head, self.scale = nn.Conv2d(1, 6, 3), nn.Linear(6, 2), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.relu(self.conv(x)).mean((2, 3))
+        return self.head(pooled if self.scale is None else pooled * self.scale)
+
+
+def refusal(module: nn.Module, x: Tensor) -> str:
+    with pytest.raises(UnsupportedError) as caught:
+        reorder(module.eval(), (x,))
+    return str(caught.value)
+
+
+def test_code_that_counts_on_the_order_is_refused() -> None:
+    class First(Scaled):
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.conv(x).mean((2, 3)) * self.scale)
+            first = 1.0 if torch.compiler.is_compiling() else float(self.conv.bias[1].detach())  # type: ignore[index]
+            return super().forward(x) * first  # what records the network does not see this
 
     torch.manual_seed(3)
-    module, x = First().eval(), torch.randn(2, 1, 6, 6)
-    try:
-        made, _ = reorder(module, (x,))
-    except UnsupportedError as error:
-        assert "change its order" in str(error) or "counts on their order" in str(error)
-    else:  # frozen: nothing moved
-        with torch.no_grad():
-            torch.testing.assert_close(made(x), module(x))
+    assert refusal(First(), torch.randn(2, 1, 6, 6)) == (
+        "First computes something else with its channels permuted: its forward counts on their order; leave it as it is and "
+        "use weight_order: segments, which changes no network"
+    )
+
+
+def test_what_cannot_be_permuted_says_why() -> None:
+    torch.manual_seed(3)
+    x, must = torch.randn(2, 1, 6, 6), "must change its order but"
+    assert refusal(Scaled(torch.arange(6.0)), x) == (
+        f"Scaled: 'scale' {must} is a plain attribute of the module; register it as a buffer (register_buffer)"
+    )
+    module = Scaled()
+    nn.utils.parametrizations.weight_norm(module.conv)
+    assert refusal(module, x) == (
+        f"Scaled: 'conv.weight' {must} is computed from a parametrization; remove parametrizations first"
+    )
+
+
+def test_outputs_that_are_not_finite() -> None:
+    class Root(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).sqrt()
+
+    torch.manual_seed(3)
+    module, x = Root().eval(), torch.randn(4, 1, 6, 6)
+    module.head.bias.data = torch.tensor([-100.0, 100.0])
+    out = module(x)
+    assert out.isnan().any() and out.isfinite().any()
+    made, _ = reorder(module, (x,))
+    torch.testing.assert_close(made(x), out, equal_nan=True)
+    module.head.bias.data = torch.tensor([-100.0, -100.0])
+    assert refusal(module, x).startswith("Root gives nothing but NaN or infinity for the example inputs, so that")
 
 
 def test_heavier_streams_weigh_more() -> None:
-    """Two layers share channels: the one that streams a thousand times as often decides the order."""
-    torch.manual_seed(4)
+    """Two layers share channels: the order is that of the wide one, unless the other one streams far more often."""
 
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.large, self.small, self.head = nn.Conv2d(1, 10, 3), nn.Linear(4, 10), nn.Linear(10, 2)
+            self.large, self.small, self.head = nn.Conv2d(1, 10, 3), nn.Linear(64, 10), nn.Linear(10, 2)
 
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return self.head(self.large(x).amax((2, 3)) + self.small(y))
 
-    inputs = (torch.randn(2, 1, 40, 40), torch.randn(2, 4))
-    network = from_module(Two().eval(), inputs)
+    torch.manual_seed(4)
+    module, y = Two().eval(), torch.randn(2, 64)
+    often, once = (
+        {layer.name: layer for layer in reorder(module, (torch.randn(2, 1, size, size), y), config)[1].layers}
+        for size, config in ((40, ReorderConfig(cols=1)), (3, ReorderConfig(cols=1)))
+    )
+    assert set(often) == {"large", "small", "head"}
+    assert often["large"].after < once["large"].after and often["small"].after > once["small"].after
+    assert often["large"].after < often["large"].before and once["small"].after < once["small"].before
+
+
+def test_an_order_that_is_there_is_kept_unless_a_better_one_is_found() -> None:
+    torch.manual_seed(6)
+    for _ in range(4):
+        improved, _ = reorder(nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 2)).eval(), (torch.randn(2, 6),))
+        _, report = reorder(improved, (torch.randn(2, 6),), ReorderConfig(sweeps=0))  # greedy alone
+        assert all(layer.after <= layer.before for layer in report.layers)
+
+
+def test_channels_with_others_between_them_never_flip_more() -> None:
+    """A pixel shuffle deals channels out: those that may change places are not neighbors in the stream."""
+
+    class Shuffle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(4, 8, 1), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = nn.functional.pixel_shuffle(torch.relu(self.a(x)), 2)
+            return self.head(torch.relu(self.b(y)).mean((2, 3)))
+
+    for seed in range(6):
+        torch.manual_seed(seed)
+        _, report = reorder(Shuffle().eval(), (torch.randn(2, 3, 6, 6),))
+        assert all(layer.after <= layer.before for layer in report.layers), report.layers
+
+
+def test_layers_count_in_their_own_formats() -> None:
+    torch.manual_seed(7)
+    module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    network = from_module(module, (torch.randn(2, 6),))
+    forms = {"0": integer_format(16), "2": integer_format(4)}
+    network = network.with_layers(
+        tuple(
+            replace(y, operands=(y.operands[0], replace(y.operands[1], format=forms.get(y.name)), *y.operands[2:]))
+            if len(y.operands) > 1
+            else y
+            for y in network.layers
+        )
+    )
     coupling = channel_groups(network)
-    alone = from_module(nn.Sequential(Two().large, nn.Flatten()), (inputs[0],))
-    assert alone is not None
-    made, report = reorder(Two().eval(), inputs, ReorderConfig(cols=1))
-    assert {layer.name for layer in report.layers} == {"large", "small", "head"}
-    heavy = next(layer for layer in report.layers if layer.name == "large")
-    assert heavy.after < heavy.before
-    assert len(best_moves(network, coupling, ReorderConfig())) == coupling.count
-    assert made is not None
+    streams = {s.name: s for s in streams_of(network, coupling, bits=8, code="twos_complement", cols=4)}
+    assert {name: s.bits for name, s in streams.items()} == {"0": 16, "2": 4, "4": 8}
+    for stream in streams.values():
+        words = stream.codes[0] & ((1 << stream.bits) - 1)
+        assert stream.flips() == sum(int(x).bit_count() for x in (words[1:] ^ words[:-1]).ravel())
+    assert np.abs(streams["0"].codes).max() > 2**14
+    moves = best_moves(network, coupling, ReorderConfig())
+    assert all(s.flips(moves) < s.flips() for s in streams.values() if s.name != "4")
 
 
 def test_as_a_method_the_plan_is_empty() -> None:

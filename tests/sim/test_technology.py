@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picojoule.sim import technology as tech
-from picojoule.sim.errors import InputError, UnsupportedError
+from picojoule.sim.errors import InputError
 
 SWEEP = Path(__file__).parents[1] / "reference" / "energy" / "cacti_sweep.csv"
 
@@ -217,18 +217,6 @@ def test_one_point_equals_its_place_in_a_sweep() -> None:
         one = tech.multiply_add_energy_pj(int(weight[i, 0]), 8, 24, float(node[j]))
         assert float(one.energy_pj) == pytest.approx(sweep.energy_pj[i, j], rel=1e-12)
         assert bool(one.extrapolated) == bool(sweep.extrapolated[i, j])
-
-
-def test_float_multiply_adds_come_from_one_table() -> None:
-    assert float(tech.float_multiply_add_energy_pj("fp16", "fp32", 45).energy_pj) == pytest.approx(1.1 + 0.9)
-    bf16 = tech.float_multiply_add_energy_pj("bf16", "fp32", 7, table=7)
-    assert float(bf16.energy_pj) == pytest.approx(0.21 + 0.38)
-    assert set(bf16.energy_by_constant) == {"mac.bf16.multiply.7nm", "mac.fp32.add.7nm"}
-    assert float(tech.float_multiply_add_area_um2("fp32", "fp32", 45)) == pytest.approx(7700 + 4184)
-    with raises(UnsupportedError, "bf16 arithmetic is in the 7 nm table only; use table=ArithmeticTable.JOUPPI_7NM"):
-        tech.float_multiply_add_energy_pj("bf16", "fp32", 45)
-    with raises(InputError, "unknown float format 'bf8'; did you mean 'bf16'? (choose from 'bf16', 'fp16', 'fp32')"):
-        tech.float_multiply_add_energy_pj("bf8", "fp32", 45)
 
 
 def test_the_seven_nanometre_table_is_an_alternative() -> None:
