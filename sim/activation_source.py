@@ -1,8 +1,8 @@
 """Integer inputs of layers in the order in which they stream, for costs that depend on data.
 
-Collected on training data (never test data), sample by sample, in the formats of the hardware with exact products. A cost
-is then measured on each sample, and its spread over samples gives an interval, of which reports name the widest. Without a source such costs
-are expected values of stated statistics.
+Collected on training data (never test data), sample by sample, in the formats of the hardware with exact products. A cost is
+then measured on each sample, and its spread over samples gives an interval, of which reports name the widest. Without a source
+such costs are expected values of stated statistics.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
