@@ -265,7 +265,7 @@ def sweep(
 
     Returns a DataFrame with a row per combination: the varied keys, then totals. A design that cannot hold the network
     keeps its row, with empty totals and the reason under `infeasible`. Systolic arrays are priced many at once, in chunks: a
-    million designs take some 150 MB, most of it the table.
+    million designs take some 280 MiB (measured), 170 of them the table.
 
     Raises:
         InputError: for an empty space, an unknown key or a bad value.

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from picojoule.hamming_measure import SEGMENTS
-from picojoule.hamming_points import ARRAY
+from picojoule.hamming_points import ARMS, ARRAY
 from picojoule.hamming_tables import REFERENCE, Row, trained_variant
 from picojoule.sim.errors import InputError
 
 MARKS = ("<!-- tables of scripts/reproduce_hamming -->", "<!-- end of tables -->")
 """Lines of a document between which its tables stand."""
+UNTUNED = (
+    f"its strength is {ARMS['bits'].settings['strength']:g} and was not tuned on validation images as the others' was."
+)
 _ORDERS = {
     "channels": "whole channels",
     "segments": "every segment its own order",
@@ -52,11 +55,13 @@ def _arms(rows: Sequence[Row]) -> list[str]:
         "arm",
         "stream",
         "fewer flips: all layers",
+        "than dense in the same order",
         "mean of layers",
         "median",
         "least",
         "test accuracy %",
         "to dense, points",
+        "training, CPU s",
     ]
     lines = []
     for arm in dict.fromkeys(r["arm"] for r in rows):
@@ -66,14 +71,17 @@ def _arms(rows: Sequence[Row]) -> list[str]:
                 f"{r['title']} ({r['seeds']} seeds)",
                 r["variant"],
                 _ratio(r, "total"),
+                _ratio(r, "same_order"),
                 _ratio(r, "mean"),
                 f"{r['median']:.2f}",
                 f"{r['least']:.2f}",
                 _with_half(r["accuracy"], r["accuracy_half"]),
                 "" if arm == REFERENCE else _signed(r["points"], r["points_half"]),
+                f"{r['training_cpu_s']:.0f}",
             ]
         )
-    return _table(head, lines)
+    untuned = [r["title"] for r in rows if r["arm"] == "bits" and r["variant"] == trained_variant("bits")]
+    return [*_table(head, lines), "", *(f"{title}: {UNTUNED}" for title in untuned)]
 
 
 def _orders(rows: Sequence[Row]) -> list[str]:
@@ -112,7 +120,16 @@ def _layers(layers: Sequence[Row]) -> list[str]:
 
 
 def _energies(rows: Sequence[Row]) -> list[str]:
-    head = ["arm", "code", "order", "datapath nJ", "times less", "all, nJ", "times less"]
+    head = [
+        "arm",
+        "code",
+        "order",
+        "datapath nJ",
+        "times less",
+        "than dense in the same order",
+        "all, nJ",
+        "times less",
+    ]
     lines = [
         [
             r["title"],
@@ -120,6 +137,7 @@ def _energies(rows: Sequence[Row]) -> list[str]:
             r["order"],
             f"{r['datapath_pj'] / 1e3:.1f}",
             _ratio(r, "datapath_ratio"),
+            _ratio(r, "datapath_same_order"),
             f"{r['total_pj'] / 1e3:.1f}",
             _ratio(r, "total_ratio"),
         ]

@@ -1,20 +1,22 @@
 """Energy of the Hamming study's points on one array, from the flips of their real weights (`datapath_energy: toggles`).
 
 The datapath is what works inside the array: multipliers, adders and registers. All is all: also SRAM, DRAM, vector unit and
-leakage, one image. A point's prices are kept beside it and belong to the versions they name.
+leakage, one image. A point's prices are kept beside it; of other constants or another version of the model they are stale, and
+made again.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from picojoule.hamming_measure import CODES, HARDWARE, planned_network
+from picojoule.hamming_measure import CODES, HARDWARE, basis, planned_network
 from picojoule.hamming_points import Point
-from picojoule.hamming_study import StudySettings, Tell, data_of, key_of, point_file, read_points
+from picojoule.hamming_study import StudySettings, Tell, current, derive
 from picojoule.sim.evaluation import versions
-from picojoule.sim.files import write_atomic
 from picojoule.sim.ir import Network
+
+if TYPE_CHECKING:
+    from picojoule.models.data import Dataset
 
 DATAPATH = ("mac", "register")
 """Components of the bill."""
@@ -22,25 +24,26 @@ ORDERS = ("as_is", "segments")
 
 
 def price_points(out: Path, settings: StudySettings, results: Mapping[Point, Mapping[str, Any]], tell: Tell) -> None:
-    """Price the final points that were not yet."""
+    """Price the final points that were not yet, or by other constants or another version of the accelerator's model."""
     from picojoule.sim.passes import fold_batch_norm
 
-    finals = [p for p in results if p.kind == "final"]
-    done, data = priced_of(out, settings, finals), None
-    for point in finals:
-        if point in done:
-            continue
-        data = data or data_of(settings)
-        network = fold_batch_norm(planned_network(out, settings, point, results[point], data))
-        found = energies(network) | {"key": key_of(settings, point), "versions": versions()}
-        text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        write_atomic(point_file(out, point, "energy.json"), text)
-        tell(f"{point.name}: priced")
+    def made(point: Point, result: Mapping[str, Any], data: "Dataset") -> dict[str, Any]:
+        network = fold_batch_norm(planned_network(out, settings, point, result, data))
+        return energies(network) | {"versions": versions()}
+
+    derive(out, settings, results, "energy.json", price_basis(), made, tell)
 
 
-def priced_of(out: Path, settings: StudySettings, points: Iterable[Point]) -> dict[Point, dict[str, Any]]:
-    """Return the prices of points; errors as `hamming_study.results_of`."""
-    return read_points(out, settings, points, "energy.json")
+def priced_of(out: Path, results: Mapping[Point, Mapping[str, Any]]) -> dict[Point, dict[str, Any]]:
+    """Return the prices of final points, stale files left out; errors as `hamming_study.current`."""
+    return current(out, results, "energy.json", price_basis())
+
+
+def price_basis() -> dict[str, Any]:
+    """Return what a price depends on beside the trained point."""
+    from picojoule.sim.technology import constants_hash
+
+    return basis() | {"constants_hash": constants_hash()}
 
 
 def energies(network: Network) -> dict[str, Any]:

@@ -5,9 +5,8 @@ for every array, number code and order below; a network of fewer bits travels in
 the points' files, so this needs no training and its figures can be made again when the counter changes.
 """
 
-import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.hamming_points import ARRAY, Point
-from picojoule.hamming_study import StudySettings, Tell, data_of, fresh, key_of, point_file, read_points
+from picojoule.hamming_study import StudySettings, Tell, current, derive, fresh, point_file
 from picojoule.sim.evaluation import versions
-from picojoule.sim.files import write_atomic
 
 if TYPE_CHECKING:
     from picojoule.models.data import Dataset
@@ -33,6 +31,7 @@ SEGMENTS = (8, 16, 32)
 CLUSTERS = 4
 SWEEPS = 4
 MEASURE_VERSION = 1
+"""Raised when the toggle counter, the orders or the arithmetic change what a measurement would be."""
 
 
 def variants() -> list[str]:
@@ -43,22 +42,25 @@ def variants() -> list[str]:
 
 
 def measure_points(out: Path, settings: StudySettings, results: Mapping[Point, Mapping[str, Any]], tell: Tell) -> None:
-    """Measure the final points that were not yet."""
-    finals = [p for p in results if p.kind == "final"]
-    done, data = measured_of(out, settings, finals), None
-    for point in finals:
-        if point in done:
-            continue
-        data = data or data_of(settings)
-        found = measure(out, settings, point, results[point], data) | {"key": key_of(settings, point)}
-        text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        write_atomic(point_file(out, point, "measured.json"), text)
-        tell(f"{point.name}: test {found['test']['hardware']:.4f}, {found['times']['cpu_s']:.0f} s CPU")
+    """Measure the final points that were not yet, or by another version of what measures."""
+
+    def made(point: Point, result: Mapping[str, Any], data: "Dataset") -> dict[str, Any]:
+        return measure(out, settings, point, result, data)
+
+    derive(out, settings, results, "measured.json", basis(), made, tell)
 
 
-def measured_of(out: Path, settings: StudySettings, points: Iterable[Point]) -> dict[Point, dict[str, Any]]:
-    """Return what was measured of points; errors as `hamming_study.results_of`."""
-    return read_points(out, settings, points, "measured.json")
+def measured_of(out: Path, results: Mapping[Point, Mapping[str, Any]]) -> dict[Point, dict[str, Any]]:
+    """Return what was measured of final points, stale files left out; errors as `hamming_study.current`."""
+    return current(out, results, "measured.json", basis())
+
+
+def basis() -> dict[str, Any]:
+    """Return what a measurement depends on beside the trained point."""
+    from picojoule.accel.systolic.accelerator import SystolicArray
+
+    model = SystolicArray.model_version
+    return {"measure_version": MEASURE_VERSION, "model_version": model, "hardware": HARDWARE, "variants": variants()}
 
 
 def measure(
@@ -76,7 +78,6 @@ def measure(
     found = accuracy_of(network, array, data)
     return {
         "test": {"float": found.floating, "hardware": found.hardware, "samples": found.samples},
-        "measure_version": MEASURE_VERSION,
         "layers": layer_flips(network, {code: channel_orders(plain, code) for code in CODES}),
         "versions": versions(),
         "times": {"cpu_s": time.process_time() - start},

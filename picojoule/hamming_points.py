@@ -49,7 +49,7 @@ ARMS: dict[str, Arm] = {
     "os": Arm(title="trained for output stationary", settings={"dataflow": "os"}),
     "ordered_four": Arm(title="trained, segments ordered, 4 bits", settings={"order": "segments", "weight_bits": 4}),
     "bits": Arm(
-        title="trained, flips in the loss (Li et al.)",
+        title="trained, flips in the loss (Li et al.; untuned)",
         settings={"search": "bits", "order": "segments", "weighting": "uniform", "strength": 10.0},
         searched=False,
     ),

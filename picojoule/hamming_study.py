@@ -8,7 +8,7 @@ looked at here.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from picojoule.sim.errors import InputError
 from picojoule.sim.evaluation import versions
 from picojoule.sim.files import write_atomic
 from picojoule.sim.specs import Spec, parse_spec
-from picojoule.study_points import read_keyed
+from picojoule.study_points import read_json, read_keyed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -217,3 +217,61 @@ def read_points(
 ) -> dict[Point, dict[str, Any]]:
     """Return what `points/NAME.ending` holds, of every point that has it; errors as `results_of`."""
     return read_keyed(points, lambda p: point_file(out, p, ending), lambda p: key_of(settings, p))
+
+
+# --- what is made of final points and can be made again -------------------------------------------------------------------
+
+
+def derived_key(result: Mapping[str, Any], basis: Mapping[str, Any]) -> str:
+    """Return a hash of a point's whole result (its data, plan and training with it) and of what else a figure depends on."""
+    values = {"trained": result, "basis": basis}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def current(
+    out: Path, results: Mapping[Point, Mapping[str, Any]], ending: str, basis: Mapping[str, Any]
+) -> dict[Point, dict[str, Any]]:
+    """Return what `points/NAME.ending` holds, of final points whose file is of this result and basis; older ones are stale.
+
+    Raises:
+        InputError: if a file cannot be read.
+
+    """
+    found = {}
+    for point, result in results.items():
+        file = point_file(out, point, ending)
+        if point.kind == "final" and file.exists():
+            values = read_json(file)
+            if values.get("key") == derived_key(result, basis):
+                found[point] = values
+    return found
+
+
+def derive(
+    out: Path,
+    settings: StudySettings,
+    results: Mapping[Point, Mapping[str, Any]],
+    ending: str,
+    basis: Mapping[str, Any],
+    made: "Callable[[Point, Mapping[str, Any], Dataset], dict[str, Any]]",
+    tell: Tell,
+) -> None:
+    """Write `points/NAME.ending` of every final point that has none, or a stale one.
+
+    Raises:
+        InputError: if the data are no longer those that a point was trained with.
+
+    """
+    done, data = current(out, results, ending, basis), None
+    for point, result in results.items():
+        if point.kind != "final" or point in done:
+            continue
+        data = data or data_of(settings)
+        if data.digest != result["data_digest"]:
+            raise InputError(
+                f"{settings.data}: its images are not those that {point.name} was trained with; restore them"
+            )
+        found = made(point, result, data) | {"key": derived_key(result, basis), "basis": dict(basis)}
+        text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomic(point_file(out, point, ending), text)
+        tell(f"{point.name}: {ending}")

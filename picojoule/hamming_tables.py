@@ -2,8 +2,9 @@
 
 A ratio is what the dense network of the same seed flips on the same array and code with its channels as they come, over
 what this network flips in its order. Per seed there are two: of the totals of all layers, and the plain mean of the layers'
-ratios (a layer that hardly flips any more weighs much there, so the median is given too). Accuracies are of 8-bit integers on
-the test part.
+ratios (a layer that hardly flips any more weighs much there, so the median is given too). `same_order` is against the dense
+network in the same order, `energy`'s too: what training adds where reordering is free. Accuracies are of 8-bit integers on the
+test part.
 """
 
 import math
@@ -47,16 +48,25 @@ def layer_ratios(dense: Mapping[str, Any], mine: Mapping[str, Any], variant: str
 
 def total_ratio(dense: Mapping[str, Any], mine: Mapping[str, Any], variant: str) -> float:
     """Return how many times fewer bits flip in all layers together."""
-    before, after = (sum(y["flips"][v] for y in m["layers"]) for m, v in ((dense, _start(variant)), (mine, variant)))
-    return float(before / max(1.0, after))
+    before, after = _flips(dense, _start(variant)), _flips(mine, variant)
+    return before / max(1.0, after)
+
+
+def same_order_ratio(dense: Mapping[str, Any], mine: Mapping[str, Any], variant: str) -> float:
+    """Return how many times fewer bits flip in all layers than in the dense network ordered alike."""
+    return _flips(dense, variant) / max(1.0, _flips(mine, variant))
+
+
+def _flips(measured: Mapping[str, Any], variant: str) -> float:
+    return float(sum(layer["flips"][variant] for layer in measured["layers"]))
 
 
 def _start(variant: str) -> str:
     return variant.rpartition("-")[0] + "-as_is"
 
 
-def rows_of(measured: Measured) -> list[Row]:
-    """Return a row per arm and stream over the seeds that both it and the dense network have."""
+def rows_of(measured: Measured, results: Measured) -> list[Row]:
+    """Return a row per arm and stream over the seeds that both it and the dense network have; `results` of their training."""
     rows = []
     for arm in ARMS:
         found = {p.seed: m for p, m in measured.items() if p.arm == arm}
@@ -67,12 +77,16 @@ def rows_of(measured: Measured) -> list[Row]:
         accuracy = _stated("accuracy", [100 * found[s]["test"]["hardware"] for s in seeds])
         change = [100 * (found[s]["test"]["hardware"] - dense[s]["test"]["hardware"]) for s in seeds]
         accuracy |= _stated("points", change) | {
-            "accuracy_float": _mean(100 * found[s]["test"]["float"] for s in seeds)
+            "accuracy_float": _mean(100 * found[s]["test"]["float"] for s in seeds),
+            "training_cpu_s": _mean(
+                r["times"]["cpu_s"] for p, r in results.items() if p.arm == arm and p.seed in dense
+            ),
         }
         for variant in variants():
             layers = [layer_ratios(dense[s], found[s], variant) for s in seeds]
             row: Row = {"arm": arm, "title": ARMS[arm].title, "variant": variant, "seeds": len(seeds), **accuracy}
             row |= _stated("total", [total_ratio(dense[s], found[s], variant) for s in seeds])
+            row |= _stated("same_order", [same_order_ratio(dense[s], found[s], variant) for s in seeds])
             row |= _stated("mean", [_mean(of_seed) for of_seed in layers])
             row["median"] = _mean(float(np.median(of_seed)) for of_seed in layers)
             row["geometric"] = _mean(math.exp(_mean(math.log(r) for r in of_seed)) for of_seed in layers)
@@ -113,6 +127,9 @@ def energy_rows(energies: Measured) -> list[Row]:
                     ]
                     row[key] = _mean(b for _, b in pairs)
                     row |= _stated(key.replace("_pj", "_ratio"), [a / b for a, b in pairs])
+                alike = [of[REFERENCE, s][f"{code}-{order}"]["datapath_pj"] for s in seeds]
+                mine = [of[arm, s][f"{code}-{order}"]["datapath_pj"] for s in seeds]
+                row |= _stated("datapath_same_order", [a / b for a, b in zip(alike, mine, strict=True)])
                 rows.append(row)
     return rows
 

@@ -21,6 +21,7 @@ CAUSE_WORDS = {
     "groups": "groups side by side",
     "fill_drain": "skew, load, drain",
     "imbalance": "uneven zeros",
+    "closed_gates": "closed channel gates",
     "bandwidth": "waiting for DRAM",
     "dependence": "waiting for the step before",
 }
@@ -30,6 +31,7 @@ _CAUSE_COLORS = {
     "groups": "#dd8452",
     "fill_drain": "#8c8c8c",
     "imbalance": "#937860",
+    "closed_gates": "#64b5cd",
     "bandwidth": "#c44e52",
     "dependence": "#8172b3",
 }
@@ -140,6 +142,12 @@ def _energy_bars(axes: "Axes", layers: Sequence["LayerCost"]) -> None:
 
 
 def _slot_bars(axes: "Axes", layers: Sequence["LayerCost"]) -> None:
+    for layer in layers:
+        unknown = slot_shares(layer).keys() - CAUSE_WORDS.keys()
+        if unknown:
+            raise ValueError(
+                f"{layer.name}: the figure has no word for slots lost to {min(unknown)}; add it to CAUSE_WORDS"
+            )
     parts = {CAUSE_WORDS[cause]: [100 * slot_shares(lay).get(cause, 0.0) for lay in layers] for cause in CAUSE_WORDS}
     _stack(axes, parts, {CAUSE_WORDS[cause]: color for cause, color in _CAUSE_COLORS.items()})
     axes.set_xlim(0, 100)

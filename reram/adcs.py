@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from picojoule.reram.adc_models import AdcModel, adc_area_um2, adc_energy_pj, adc_key, adc_seconds
-from picojoule.sim.integer_weights import integer_weights
 from picojoule.reram.mapping import LayerMapping
 from picojoule.reram.needs import adc_needs
 from picojoule.reram.spec import NEEDED, AdcBuild, ReramSpec, SignedInputs, adc_bits_of, crossbar_spec, slices_of
 from picojoule.sim.cost import AreaItem, Energy
 from picojoule.sim.formats import NumberFormat
+from picojoule.sim.integer_weights import integer_weights
 from picojoule.sim.ir import Layer
 
 

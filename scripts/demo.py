@@ -148,8 +148,9 @@ def look_closer(rows: Rows, recipe: Recipe, folder: Path, jobs: int, console: Co
     if arrays:
         count = next(iter(arrays.values()))["best"]["designs"]
         console.print(
-            f"the front on {systolic.target}: energy per sample with a searched mapping, with values kept on chip too, and on "
-            f"the best of {count:,} arrays that is no slower and no larger:"
+            f"the front on {systolic.target}: energy per sample with a searched mapping; with values kept on chip; with the "
+            "better of both by energy x latency (a layer that keeps values is not searched); and on the best of "
+            f"{count:,} arrays that is no slower and no larger:"
         )
         console.print(objects_table([shown_systolic(name, figures) for name, figures in arrays.items()]))
     if crossbars:

@@ -56,7 +56,7 @@ def main() -> int:
             write_tables(out, settings, given.seeds, given.document)
     except PicojouleError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 
@@ -71,8 +71,8 @@ def write_tables(out: Path, settings: StudySettings, seeds: int, document: Path 
     results = results_of(out, settings, finals)
     measure_points(out, settings, results, tell)
     price_points(out, settings, results, tell)
-    measured, priced = measured_of(out, settings, finals), priced_of(out, settings, finals)
-    rows, layers, energies = rows_of(measured), layer_rows(measured, SHOWN), energy_rows(priced)
+    measured, priced = measured_of(out, results), priced_of(out, results)
+    rows, layers, energies = rows_of(measured, results), layer_rows(measured, SHOWN), energy_rows(priced)
     for name, table in (("results", rows), ("layers", layers), ("energy", energies)):
         write_atomic(out / f"{name}.csv", rows_to_csv(table))
     text = markdown(rows, layers, energies)

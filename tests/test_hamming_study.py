@@ -1,13 +1,16 @@
 """The Hamming study: its points, the rule that chooses, resuming, counts and ratios by hand, and its document."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from picojoule import hamming_points, hamming_study, hamming_tables
+from picojoule import hamming_energy, hamming_measure, hamming_points, hamming_study, hamming_tables
+from picojoule.accel.systolic.accelerator import SystolicArray
 from picojoule.compress.hamming_config import HammingConfig
 from picojoule.hamming_document import MARKS, markdown, with_tables
 from picojoule.hamming_figure import plot_study
@@ -21,6 +24,7 @@ from picojoule.hamming_measure import (
 )
 from picojoule.hamming_points import ARMS, MAIN, TRIALS, TUNING_SEED, Point
 from picojoule.hamming_study import StudySettings, config_of
+from picojoule.sim import passes, technology
 from picojoule.sim.errors import InputError
 from picojoule.sim.passes import fold_batch_norm
 
@@ -123,10 +127,13 @@ def test_ratios_by_hand():
 def test_tables_and_figure_of_a_tiny_run(trained: Path):
     results = hamming_study.results_of(trained, TINY, FINALS)
     measure_points(trained, TINY, results, lambda text: None)
-    measured = measured_of(trained, TINY, FINALS)
+    measured = measured_of(trained, results)
     assert json.loads((trained / "points" / "dense-s0.measured.json").read_text())["test"]["samples"] == 96
-    rows = hamming_tables.rows_of(measured)
+    rows = hamming_tables.rows_of(measured, results)
     assert len(rows) == 2 * len(variants())
+    for row in rows:
+        seconds = {r["times"]["cpu_s"] for p, r in results.items() if p.arm == row["arm"]}
+        assert {row["training_cpu_s"]} == seconds
     of = {(r["arm"], r["variant"]): r for r in rows}
     assert (
         of["dense", "is-16-twos_complement-as_is"]["total"] == of["dense", "is-16-twos_complement-as_is"]["mean"] == 1
@@ -136,13 +143,76 @@ def test_tables_and_figure_of_a_tiny_run(trained: Path):
         > of["dense", "is-16-twos_complement-segments"]["total"]
         > 1
     )
-    assert of["ordered", "is-16-twos_complement-segments"]["trained_for"]
+    trained_row, dense_row = (of[a, "is-16-twos_complement-segments"] for a in ("ordered", "dense"))
+    assert trained_row["trained_for"]
+    assert trained_row["same_order"] == pytest.approx(trained_row["total"] / dense_row["total"])
+    assert dense_row["same_order"] == 1
     layers = hamming_tables.layer_rows(measured, "ordered")
     assert [r["groups"] for r in layers] == [1, 16, 1, 48, 1, 96, 1, 1]
     text = markdown(rows, layers, [])
     assert "| trained, segments ordered (1 seeds) | is-16-twos_complement-segments |" in text and "nan" not in text
+    assert "not tuned" not in text  # there is no such arm here
+    as_li = [{**r, "arm": "bits", "title": ARMS["bits"].title} for r in rows if r["arm"] == "ordered"]
+    assert "(Li et al.; untuned): its strength is 10 and was not tuned" in markdown([*rows, *as_li], layers, [])
     figure = plot_study(measured, rows, layers)
     assert len(figure.axes) == 2
+
+
+def test_the_script_ends_with_the_code_of_the_error(tmp_path: Path):
+    script = Path(__file__).parent.parent / "scripts" / "reproduce_hamming.py"
+    command = [sys.executable, str(script), "--quick", "--tables-only", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (InputError.exit_code, "")
+    assert done.stderr.endswith("run the study without --tables-only\n")
+
+
+def test_stale_measurements_and_prices_are_made_again_and_trained_points_stay(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results = hamming_study.results_of(trained, TINY, FINALS)
+    counted: list[str] = []
+
+    def stub(out: Path, settings: StudySettings, point: Point, result: dict[str, Any], data: object) -> dict[str, Any]:
+        counted.append(point.name)
+        return {"flips": len(counted)}
+
+    monkeypatch.setattr(hamming_measure, "measure", stub)
+    monkeypatch.setattr(hamming_energy, "planned_network", stub)
+    monkeypatch.setattr(passes, "fold_batch_norm", lambda network: network)
+    monkeypatch.setattr(hamming_energy, "energies", dict)
+
+    def made_again() -> tuple[int, int]:
+        """Return how many were measured, and how many priced."""
+        counted.clear()
+        measure_points(trained, TINY, results, lambda text: None)
+        measured = len(counted)
+        hamming_energy.price_points(trained, TINY, results, lambda text: None)
+        assert set(measured_of(trained, results)) == set(hamming_energy.priced_of(trained, results)) == set(FINALS)
+        return measured, len(counted) - measured
+
+    before = {
+        f: f.read_bytes()
+        for f in (trained / "points").iterdir()
+        if not f.name.endswith((".measured.json", ".energy.json"))
+    }
+    old = {"key": hamming_study.key_of(TINY, FINALS[0])}  # as files were written once
+    for ending in ("measured.json", "energy.json"):
+        hamming_study.point_file(trained, FINALS[0], ending).write_text(json.dumps(old))
+    assert FINALS[0] not in measured_of(trained, results)
+    assert made_again()[0] >= 1
+    assert made_again() == (0, 0)
+    monkeypatch.setattr(technology, "constants_hash", lambda: "other")
+    assert made_again() == (0, 2)
+    monkeypatch.setattr(hamming_measure, "MEASURE_VERSION", 99)
+    assert made_again() == (2, 2)
+    monkeypatch.setattr(SystolicArray, "model_version", "99")
+    assert made_again() == (2, 2)
+    results[FINALS[0]] = {**results[FINALS[0]], "val_accuracy": 0.5}  # trained again
+    assert made_again() == (1, 1)
+    assert before == {f: f.read_bytes() for f in before}
+    results[FINALS[0]]["data_digest"] = "another"
+    with pytest.raises(InputError, match=r"^fashion-mini: its images are not those that dense-s0 was trained with"):
+        measure_points(trained, TINY, results, lambda text: None)
 
 
 def test_tables_of_a_document_are_replaced():

@@ -1,10 +1,15 @@
 """The figures of the systolic study say what the reports say."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import picojoule as pj
-from picojoule.systolic_figures import energy_parts, plot_front3, plot_layers, slot_shares
+from picojoule.accel import systolic
+from picojoule.systolic_figures import CAUSE_WORDS, energy_parts, plot_front3, plot_layers, slot_shares
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,22 @@ def test_bars_add_up_to_the_layers(reports: list[pj.Report]) -> None:
             assert sum(bar.get_width() for bar in panel.patches) == pytest.approx(whole)
     words = {text.get_text() for text in figure.axes[2].get_legend().get_texts()}
     assert {"multiplying", "edge folds", "skew, load, drain"} <= words
+
+
+def test_a_cause_without_a_word_is_refused_not_left_out(reports: list[pj.Report]) -> None:
+    layers = [replace(lay, utilization_lost={**lay.utilization_lost, "gremlins": 0.1}) for lay in reports[0].layers]
+    with pytest.raises(ValueError, match="has no word for slots lost to gremlins; add it to CAUSE_WORDS"):
+        plot_layers([replace(reports[0], layers=layers)], ["os"])
+
+
+def test_every_cause_that_a_layer_can_lose_slots_to_has_a_word() -> None:
+    named = set()
+    for file in Path(systolic.__file__).parent.glob("*.py"):
+        for part in re.findall(
+            r"\blost\s*=\s*\{(.*?)\},?\n|return \{(\"imbalance\".*?)\}", file.read_text(), re.DOTALL
+        ):
+            named |= set(re.findall(r'"(\w+)":', "".join(part)))
+    assert {"imbalance", "closed_gates", "padding"} <= named <= CAUSE_WORDS.keys()
 
 
 def test_front_shows_every_point_that_nothing_beats() -> None:

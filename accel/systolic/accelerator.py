@@ -19,12 +19,13 @@ from picojoule.accel.systolic.designs import DesignPricing
 from picojoule.accel.systolic.energy import EnergyModel, single
 from picojoule.accel.systolic.layer_costs import layer_costs
 from picojoule.accel.systolic.load import Load, load_of
+from picojoule.accel.systolic.mapping_ways import best_of
 from picojoule.accel.systolic.pe_formats import arithmetic_of, check_pe_format, native_formats
 from picojoule.accel.systolic.resident_load import resident_load
 from picojoule.accel.systolic.shortage import shortages
 from picojoule.accel.systolic.spec import SystolicSpec
 from picojoule.accel.systolic.spec_notes import spec_notes
-from picojoule.accel.systolic.totals import Totals, searched_totals, totals_of
+from picojoule.accel.systolic.totals import Totals, totals_of
 from picojoule.accel.systolic.workload import UNIT_OF_OP
 from picojoule.sim.attributes import Op
 from picojoule.sim.cost import Area, AreaItem
@@ -110,11 +111,12 @@ class SystolicArray:
         totals = totals_of(load, self._design)
         if totals.short.any():
             raise InfeasibleError(shortages(load, self._design)[0])
-        if self.spec.keep_on_chip:
-            load = resident_load(load, self._design)
-            totals = totals_of(load, self._design)
+        ways = [(load, totals)]
+        if self.spec.keep_on_chip and (kept := resident_load(load, self._design)) is not load:
+            ways.append((kept, totals_of(kept, self._design)))
+        load, totals = ways[-1]
         if mapping == "search" and load.kinds is not None:
-            totals = searched_totals(load, totals)
+            load, totals = best_of(ways, self.spec.mapping_objective)
         return self._report(load, totals, seed)
 
     def price_designs(self, network: Network, keys: Mapping[str, NDArray[Any]], *, batch: int = 1) -> DesignTotals:

@@ -52,8 +52,8 @@ class DesignPricing:
         check_evaluation(network, batch, allow_unsupported=False)
         found = empty_totals(common_length(keys))
         arrays, shared = _checked(self._spec, keys)
-        for point, index in _groups(shared, len(found)):
-            spec = self._spec_at(point)
+        for index in _groups(shared, len(found)):
+            spec = self._spec_at(point_of(keys, int(index[0])))
             if differs_by_design(spec):
                 evaluate_each(spec, network, keys, index, found, batch=batch)
                 continue
@@ -67,7 +67,7 @@ class DesignPricing:
         return found
 
     def _spec_at(self, point: Mapping[str, Any]) -> SystolicSpec:
-        """Return the spec with these shared values, checked as a whole."""
+        """Return the spec of a design, checked as a whole: keys may be good apart and not together."""
         spec = load_hardware(self._spec, point).spec if point else self._spec
         assert isinstance(spec, SystolicSpec)
         return spec
@@ -85,7 +85,10 @@ def _load_of(network: Network, spec: SystolicSpec, batch: int) -> Load | str:
 
 
 def _checked(spec: SystolicSpec, keys: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, Coded]]:
-    """Return the columns of `ARRAY_KEYS` as numbers, and the others by their distinct values, all checked."""
+    """Return the columns of `ARRAY_KEYS` as numbers, and the others by their distinct values, each value checked alone.
+
+    Whether there is an `sram_kib` at all is shared too: the keys' common rules ask that, and nothing else of `ARRAY_KEYS`.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     shared: dict[str, Coded] = {}
     for key, column in keys.items():
@@ -97,6 +100,9 @@ def _checked(spec: SystolicSpec, keys: Mapping[str, NDArray[Any]]) -> tuple[dict
         check_column(spec, key, by_value.distinct)
         if key in ARRAY_KEYS:
             arrays[key] = np.array([_number(key, value) for value in by_value.distinct])[by_value.codes]
+            if key == "sram_kib":
+                given = np.array([value is not None for value in by_value.distinct])[by_value.codes]
+                shared[key] = Coded((False, True), given.astype(np.intp))
         else:
             shared[key] = by_value
     return arrays, shared
@@ -109,15 +115,15 @@ def _number(key: str, value: Any) -> Any:
     return 0 if value is None else value
 
 
-def _groups(shared: Mapping[str, Coded], length: int) -> Iterator[tuple[dict[str, Any], NDArray[np.intp]]]:
-    """Return each combination of shared values and the places of its designs, in order."""
+def _groups(shared: Mapping[str, Coded], length: int) -> Iterator[NDArray[np.intp]]:
+    """Return for each combination of shared values the places of its designs, in order."""
     place = np.zeros(length, dtype=np.intp)
     for column in shared.values():
         place = np.unique(place * len(column.distinct) + column.codes, return_inverse=True)[1]
     order = np.argsort(place, kind="stable")
     for index in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
         if len(index):
-            yield {key: column.distinct[column.codes[index[0]]] for key, column in shared.items()}, index
+            yield index
 
 
 # --- prices -------------------------------------------------------------------------------------------------------------

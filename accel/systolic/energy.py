@@ -27,7 +27,6 @@ from picojoule.sim import technology as tech
 from picojoule.sim.cost import Area, AreaItem, Energy
 from picojoule.sim.technology.toggle_law import toggled_register_price
 
-
 TABLE_PORT_BITS = 64
 """Bits that one read of the address table brings (our choice): eight addresses of one byte."""
 

@@ -13,10 +13,9 @@ no mapping left out can be better. Same input, same mapping: ties go to the lowe
 
 A layer keeps the default mapping also where tiles would not mean what `mapping_space` says: recurrent layers, transposed
 convolutions, PEs of more than one MAC or of several cycles a MAC, and `compat: scalesim`; and layers of which zeros are left out
-or values stay on chip, or of block floats.
+or values stay on chip, or of block floats. A note counts them (`mapping_ways`).
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import prod
@@ -201,14 +200,24 @@ class _Pricing:
         )
 
 
+def why_default(job: Job, designs: DesignArrays) -> str:
+    """Return why a job is not searched, an empty text where it is."""
+    cases = {
+        "compat: scalesim": designs.spec.compat != "none",
+        "recurrent": job.recurrence is not None,
+        "PEs of several MACs a cycle or cycles a MAC": narrowing(designs.spec, job) != (1, 1),
+        "zeros left out": job.work is not None,
+        "values kept on chip": any(job.kept),
+        "block floats": any(job.exponents),
+        "transposed": job.gemm.m * job.gemm.n * job.gemm.groups != job.outputs,
+    }
+    return next((reason for reason, true in cases.items() if true), "")
+
+
 def problem_of(job: Job, designs: DesignArrays, batch: int) -> Problem | None:
     """Return a job on one design as a problem of mapping, None where it keeps the default mapping."""
     spec, g, a = designs.spec, job.gemm, job.layer.attributes
-    if job.recurrence is not None or spec.compat != "none" or narrowing(spec, job) != (1, 1):
-        return None
-    if job.work is not None or any(job.kept) or any(job.exponents):
-        return None
-    if g.m * g.n * g.groups != job.outputs:
+    if why_default(job, designs):
         return None
     shape = _Shape(m=g.m, repeats=g.groups)
     if isinstance(a, ConvAttributes):
@@ -270,19 +279,3 @@ class _Shape:
     kernel: int = 1
     in_rows: int = 0
     row_words: int = 1
-
-
-def benchmark(mappings: int = 20_000) -> tuple[int, float]:
-    """Return (mappings, CPU seconds) of pricing so many mappings in full: counts and stalls; no pruning."""
-    problem = Problem(
-        dataflow=Dataflow.WS, rows=8, cols=8, m=3136, n=64, k=576, in_rows=3136, ifmap_bits=8, filter_bits=8, ofmap_bits=8,
-        accumulator_bits=32, halves=(131072, 262144, 65536), bus=Bus(bytes_per_cycle=34.0, burst_bytes=64),
-    )  # fmt: skip
-    found = fitting_mappings(problem)
-    maps = found.take(np.resize(np.arange(len(found.m)), mappings))
-    start = time.process_time()
-    for begin in range(0, mappings, 2048):
-        some = maps.take(np.arange(begin, min(mappings, begin + 2048)))
-        count(problem, some)
-        stall_cycles(problem, some)
-    return mappings, time.process_time() - start

@@ -336,6 +336,37 @@ def test_bad_numbers_are_refused_too(key, values, sentence):
     assert str(error.value) == sentence
 
 
+def test_a_shared_sram_and_its_size_are_checked_together():
+    network, base = zoo("lenet5"), load_hardware("edge-32x32")
+    table = pj.sweep(network, base, {"sram": ["shared"], "sram_kib": [100.0, 200.0]})
+    kinds, sizes = ["shared", "separate", "shared"], [100.0, None, 200.0]
+    paired = price_designs(base, network, {"sram": kinds, "sram_kib": sizes})
+    points = [{}, *({"sram": k, "sram_kib": s} for k, s in zip(kinds, sizes, strict=True))]
+    plain, *given = [load_hardware(base.spec, p).evaluate(network).totals for p in points]
+    assert paired.totals["energy_pj"].tolist() == pytest.approx([t["energy_pj"] for t in given], rel=1e-12)
+    assert table["energy_pj"].tolist() == pytest.approx([given[0]["energy_pj"], given[2]["energy_pj"]], rel=1e-12)
+    assert len({t["energy_pj"] for t in given}) == 3
+    assert given[1]["energy_pj"] == plain["energy_pj"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys", "bad"),
+    [
+        ({}, {"sram_kib": [5.0]}, 0),
+        ({}, {"sram_kib": [None, 5.0]}, 1),
+        ({"sram": "shared", "sram_kib": 64.0}, {"sram_kib": [None, 64.0]}, 0),
+        ({"sram": "shared", "sram_kib": 64.0}, {"sram": ["shared", "separate"]}, 1),
+    ],
+)
+def test_sizes_that_do_not_go_with_the_kind_of_sram_are_refused_as_evaluate_does(changes, keys, bad):
+    base = load_hardware("edge-32x32", changes)
+    with pytest.raises(InputError) as expected:
+        load_hardware(base.spec, {key: values[bad] for key, values in keys.items()})
+    with pytest.raises(InputError) as error:
+        price_designs(base, zoo("lenet5"), keys)
+    assert str(error.value) == str(expected.value)
+
+
 def test_a_design_with_counts_beyond_64_bits_is_named():
     keys = {"rows": [8, 8, 4, 8], "dram_gib_per_s": [4.0, 5.0, 1e-18, 6.0]}
     with pytest.raises(InputError) as error:

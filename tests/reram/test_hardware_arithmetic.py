@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from picojoule.reram.hardware_arithmetic import arithmetic_in
-from picojoule.sim.integer_weights import integer_weights
 from picojoule.reram.plan import make_plan
 from picojoule.sim.errors import UnsupportedError
+from picojoule.sim.integer_weights import integer_weights
 from picojoule.sim.ir import Layer, Network
 from picojoule.sim.passes import fill_formats
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from picojoule.networks import load_network
-from picojoule.sim.integer_weights import best_step, integer_weights
 from picojoule.sim import attributes as at
 from picojoule.sim.attributes import Op
 from picojoule.sim.builder import NetworkBuilder, parameter
 from picojoule.sim.formats import parse_format
+from picojoule.sim.integer_weights import best_step, integer_weights
 from picojoule.sim.ir import Layer, TensorType
 from picojoule.sim.numerics.calibration import Calibration
 from picojoule.sim.numerics.mac_layout import weight_matrices
