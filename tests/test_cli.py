@@ -552,7 +552,7 @@ SYSTOLIC = {
     "--set dataflow=wss": (2, "edge-16x16.yaml with dataflow=wss: dataflow must be 'os', 'ws' or 'is', got 'wss'"),
     "--set dram_gib_per_s=0": (
         2,
-        "edge-16x16.yaml with dram_gib_per_s=0: dram_gib_per_s must be greater than 0, got 0",
+        "edge-16x16.yaml with dram_gib_per_s=0: dram_gib_per_s must be at least 0.000001, got 0",
     ),
     "--set dram_gib_per_s=.nan": (
         2,

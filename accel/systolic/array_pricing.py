@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from picojoule.accel.systolic import capacity, pattern_counts, pipeline, timing, traffic
-from picojoule.accel.systolic.counts import COUNTS, SHARES, Counts, Schedules, Shares
+from picojoule.accel.systolic.counts import SHARES, Counts, Schedules, Shares
 from picojoule.accel.systolic.design_arrays import DesignArrays
 from picojoule.accel.systolic.job_arrays import JobArrays
 from picojoule.accel.systolic.load import Kinds
@@ -41,11 +41,9 @@ class ArrayPricing:
         if kinds.sample is None:
             return Schedules(chosen=whole, whole=whole)
         sample = self.counts(kinds.sample)
-        apart = np.asarray((sample.moved_bytes * batch < whole.moved_bytes) | whole.short)
-        chosen = Counts(
-            **{name: np.where(apart, getattr(sample, name) * batch, getattr(whole, name)) for name in COUNTS},
-            short=sample.short,
-        )
+        fewer = sample.moved_bytes < -(-whole.moved_bytes // batch)  # the sample's times the batch might wrap
+        apart = np.asarray(fewer | whole.short)
+        chosen = sample.repeated(batch, apart, whole)
         return Schedules(chosen=chosen, whole=whole, sample=sample, apart=apart)
 
     def shares(self, kinds: Kinds, schedules: Schedules) -> Shares:
@@ -120,8 +118,8 @@ class ArrayPricing:
                 other_read_bytes=jobs.other_bytes,
             ),
             together=together,
-            overlap_load=d.overlap_load,
-            overlap_drain=d.overlap_drain,
+            overlap_load=d.overlap_load & (not scalesim),  # SCALE-Sim has neither
+            overlap_drain=d.overlap_drain & (not scalesim),
             stretch=stretch,
         )
         ofmap_writes = (
@@ -130,7 +128,7 @@ class ArrayPricing:
         psum_reads = np.zeros_like(sums.psum_reads) if scalesim else sums.psum_reads
         psum_writes = np.maximum(0, sums.ofmap_writes - jobs.array_outputs)
         here = steps.present
-        return Counts(
+        made = Counts(
             compute=compute,
             stalls=stalls,
             dependence=between,
@@ -161,6 +159,8 @@ class ArrayPricing:
             tiles=accesses.tiles,
             short=self.needs(jobs, folded, together).short(d.sram_bytes, d.shared_sram_bytes),
         )
+        made.check_cycles()
+        return made
 
     def needs(self, jobs: JobArrays, grid: FoldGrid, together: IntArray | int) -> capacity.Needs:
         """Return the least bytes of each SRAM, [layers, designs]."""
@@ -199,7 +199,8 @@ class ArrayPricing:
             return compute, 1.0
         compute = turns * compute + pattern_counts.longer_loads(jobs, grid, d)
         compute = np.where(jobs.given_cycles > 0, jobs.given_cycles, compute)
-        return compute, (compute + between) / timing.fold_cycles(*design, *timed, jobs.groups, *overlaps, grid=grid)
+        folds = timing.fold_cycles(*design, *timed, jobs.groups, *overlaps, together=together, grid=grid)
+        return compute, (compute + between) / folds
 
     def _moved(
         self, jobs: JobArrays, grid: FoldGrid, folded_grid: FoldGrid, together: IntArray | int

@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from picojoule.accel.systolic.timing import FloatArray, IntArray, Utilization
+from picojoule.sim.errors import InputError
+
+_INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,48 @@ class Counts:
         """Bytes from and to DRAM."""
         return self.dram_read_bytes + self.dram_write_bytes
 
+    def check_cycles(self) -> None:
+        """Refuse cycles that would not fit int64 together: computing, stalls and waits for another unit.
+
+        Raises:
+            InputError: naming how many.
+
+        """
+        if (cycles := _largest_sum((self.compute, self.stalls, self.dependence), 1, True)) > _INT64_MAX:
+            raise InputError(
+                f"{cycles} cycles of a layer are beyond 64-bit integers; split the layer, make the batch smaller or the DRAM "
+                "faster"
+            )
+
+    def repeated(self, batch: int, where: npt.NDArray[np.bool_], otherwise: "Counts") -> "Counts":
+        """Return the counts of `batch` runs one after the other `where` that is chosen, elsewhere those of `otherwise`.
+
+        Raises:
+            InputError: if one that is chosen would not fit int64.
+
+        """
+        parts: dict[str, tuple[IntArray, ...]] = {name: (getattr(self, name),) for name in COUNTS}
+        parts["cycles"] = (self.compute, self.stalls, self.dependence)
+        for name, some in parts.items():
+            if some[0].dtype.kind == "i" and (largest := _largest_sum(some, batch, where)) * batch > _INT64_MAX:
+                raise InputError(
+                    f"{name} of {largest} a sample are beyond 64-bit integers for {batch} samples one after the other; "
+                    "make the batch smaller"
+                )
+        chosen = {name: np.where(where, getattr(self, name) * batch, getattr(otherwise, name)) for name in COUNTS}
+        return Counts(**chosen, short=self.short)
+
 
 COUNTS = tuple(f.name for f in fields(Counts) if f.name != "short")
+
+
+def _largest_sum(parts: tuple[IntArray, ...], times: int, where: npt.NDArray[np.bool_] | bool) -> int:
+    """Return a bound, in Python ints, of the sums of parts `where` they count: exact if the bound x times leaves int64."""
+    bound = sum(int(part.max(initial=0)) for part in parts)
+    if bound * times <= _INT64_MAX:
+        return bound
+    total = sum(np.where(where, part, 0).astype(object) for part in parts)
+    return int(np.max(total))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

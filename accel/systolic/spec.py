@@ -33,19 +33,19 @@ class SystolicSpec(HardwareSpec):
     compat: Literal["none", "scalesim"] = Field(
         default="none", description="count cycles and SRAM words as SCALE-Sim 3"
     )
-    clock_mhz: float = Field(default=500.0, gt=0, le=10000.0)
+    clock_mhz: float = Field(default=500.0, ge=1e-3, le=10000.0)
     # --- memory ---------------------------------------------------------------------------------------------------------
     sram: Literal["separate", "shared"] = Field(
         default="separate", description="separate: one SRAM per operand; shared: one of `sram_kib` for all three"
     )
-    sram_kib: float | None = Field(default=None, gt=0, le=196608.0, description="capacity of the shared SRAM")
+    sram_kib: float | None = Field(default=None, gt=0, le=65536.0, description="capacity of the shared SRAM")
     ifmap_sram_kib: float = Field(default=64.0, gt=0, le=65536.0)
     filter_sram_kib: float = Field(default=64.0, gt=0, le=65536.0)
     ofmap_sram_kib: float = Field(default=64.0, gt=0, le=65536.0)
     sram_cell: Literal["hp", "lop", "lstp"] = Field(
         default="lop", description="transistor type; leakage differs 70-fold and more between them"
     )
-    dram_gib_per_s: float = Field(default=8.0, gt=0, le=100000.0, description="of the one bus all operands share")
+    dram_gib_per_s: float = Field(default=8.0, ge=1e-6, le=100000.0, description="of the one bus all operands share")
     dram_latency_ns: float = Field(
         default=0.0, ge=0.0, le=1e6, description="from asking DRAM to the first byte, where it cannot be hidden"
     )

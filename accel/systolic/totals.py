@@ -126,8 +126,11 @@ def _weighted(kinds: Kinds, some: IntArray) -> Reduce:
 
 
 def exact_sum(times: IntArray, counts: IntArray) -> npt.NDArray[Any]:
-    """Return the sum over layers of times [layers] x counts [layers, designs], in Python ints where int64 would wrap."""
-    if int(counts.max(initial=0)) * int(times.sum()) < 2**63:
+    """Return the sum over layers of times [layers] x counts [layers, designs], in Python ints where int64 would wrap.
+
+    A quarter of int64 is the limit, so that the four sums that make a latency add up: array and vector unit, compute and stalls.
+    """
+    if int(counts.max(initial=0)) * int(times.sum()) < 2**61:
         made: IntArray = times @ counts
         return made
     return times.astype(object) @ counts.astype(object)  # type: ignore[no-any-return]

@@ -367,21 +367,26 @@ def test_sizes_that_do_not_go_with_the_kind_of_sram_are_refused_as_evaluate_does
     assert str(error.value) == str(expected.value)
 
 
-def test_a_design_with_counts_beyond_64_bits_is_named():
-    keys = {"rows": [8, 8, 4, 8], "dram_gib_per_s": [4.0, 5.0, 1e-18, 6.0]}
-    with pytest.raises(InputError) as error:
-        price_designs(load_hardware("edge-16x16"), conv_network(), keys)
-    with pytest.raises(InputError) as expected:
-        load_hardware("edge-16x16", {"rows": 4, "dram_gib_per_s": 1e-18}).evaluate(conv_network())
-    assert str(error.value) == f"rows=4, dram_gib_per_s=1e-18: {expected.value}"
-
-
-def test_only_the_designs_on_which_a_layer_is_too_large_are_refused():
+def huge_network():
     builder = NetworkBuilder("huge")
     x = builder.input("x", TensorType(shape=(1, 2**24, 2**16), batch_axis=0))
     weight = parameter("w", constant_fill(1.0, (2**8, 2**16)))
     (y,) = builder.add(Op.LINEAR, [x, weight], at.LinearAttributes(), name="fc")
-    network = builder.finish([y])
+    return builder.finish([y])
+
+
+def test_a_design_with_counts_beyond_64_bits_is_named():
+    keys = {"cols": [16, 16, 8, 16], "dram_gib_per_s": [4.0, 5.0, 1e-6, 6.0]}
+    with pytest.raises(InputError) as error:
+        price_designs(load_hardware("edge-16x16"), huge_network(), keys, batch=2**5)
+    with pytest.raises(InputError) as expected:
+        load_hardware("edge-16x16", {"cols": 8, "dram_gib_per_s": 1e-6}).evaluate(huge_network(), batch=2**5)
+    assert str(error.value) == f"cols=8, dram_gib_per_s=1e-06: {expected.value}"
+    assert "64-bit" in str(error.value)
+
+
+def test_only_the_designs_on_which_a_layer_is_too_large_are_refused():
+    network = huge_network()
     base = load_hardware("edge-16x16")
     fine = price_designs(base, network, {"rows": [4, 16], "cols": [16, 4]}, batch=2**5)
     check_row(fine, 1, load_hardware("edge-16x16", {"rows": 16, "cols": 4}).evaluate(network, batch=2**5).totals)
