@@ -180,6 +180,7 @@ def test_a_workload_is_remembered_for_equal_shared_keys_only():
         ({"dram_gib_per_s": float("nan")}, "dram_gib_per_s must be a finite number, got nan"),
         ({"dram_latency_ns": -1.0}, "dram_latency_ns must be at least 0, got -1.0"),
         ({"dram_burst_bytes": 0}, "dram_burst_bytes must be at least 1, got 0"),
+        ({"sram": "shared", "sram_kib": 65537.0}, "sram_kib must be at most 65536, got 65537.0"),
         ({"filter_sram_kib": 0.0}, "filter_sram_kib must be greater than 0, got 0.0"),
     ],
 )

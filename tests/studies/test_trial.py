@@ -330,7 +330,7 @@ def test_failures_are_outcomes_with_a_sentence(folder: Path, monkeypatch: pytest
     assert ended(hardware_keys={"rows": 0})[0] == "failed"
     assert ended(methods={"lsk": {}}) == (
         "failed",
-        "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'lsq', 'slimming')",
+        "unknown method 'lsk'; did you mean 'lsq'? (choose from 'bitslice', 'hamming', 'lsq', 'reorder', 'slimming')",
     )
     for value, name in ((float("nan"), "NaN"), (float("inf"), "infinite")):
 
